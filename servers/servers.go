@@ -1,0 +1,2 @@
+// Package servers holds what the protocol servers share: the errno table and listeners.
+package servers
