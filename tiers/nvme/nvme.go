@@ -96,7 +96,7 @@ func (t *Tier) DropPart(id seal.FileID, part uint64) { panic("not built") }
 
 // Usage tells where the budget went, in bytes.
 type Usage struct {
-	Dirty, Clean, Parts, Size    int64
+	Dirty, Clean, Parts, Size     int64
 	PartHits, PartMisses, Evicted int64 // counts
 }
 
