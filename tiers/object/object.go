@@ -12,7 +12,9 @@
 //   - A lost answer is the normal case: a Put which failed with a transient error may have
 //     happened. With IfAbsent the retry then meets ErrExists from its own first try, so a
 //     caller that gets ErrExists reads back to learn whose object it is.
-//   - Every error is an *Error with a Kind; errors.Is works with the sentinels.
+//   - Every error is an *Error with a Kind; errors.Is works with the sentinels. A request whose
+//     context ended fails as Transient with the context's error as the cause.
+//   - A key that CheckKey refuses is Fatal.
 //
 // # Concurrency
 //
@@ -107,9 +109,20 @@ var (
 	ErrFatal     = errors.New("object store refused the request")
 )
 
+// The names of operations in Error.Op.
+const (
+	OpPut    = "put"
+	OpGet    = "get"
+	OpHead   = "head"
+	OpList   = "list"
+	OpDelete = "delete"
+)
+
+var errNegativeOffset = errors.New("negative offset")
+
 // Error is the error of one request.
 type Error struct {
-	Op   string // put, get, head, list, delete
+	Op   string // one of the Op constants
 	Key  string
 	Kind Kind
 	Err  error // the cause; may be nil
