@@ -1,15 +1,41 @@
 // Package nvme is the direct-I/O tier: table files that are not in the bucket yet, and a part
-// cache for those that are.
+// cache for those that are. docs/design/nvme.md tells why it is built as it is.
+//
+// # Invariants
+//
+//   - A file under its final name is whole and durable: its bytes are synced before it is renamed.
+//   - A dirty local copy leaves the disk through Remove only. After Open every copy is dirty
+//     until MarkClean says otherwise.
+//   - What is below Dir stays within Options.Size, unless dirty files alone exceed it: room is
+//     made before it is used, from clean copies and parts; dirty bytes are counted, never refused.
+//   - Bytes that do not authenticate are never returned as plaintext.
+//   - The part cache may forget anything at any time, and may lie: its readers authenticate each frame.
+//
+// # Files
+//
+//	<Dir>/tables/<file id, 32 hex digits>.table  a sealed file (seal.File), exactly as the store gets it
+//	<Dir>/tables/<file id, 32 hex digits>.new    one that is being written; removed by Open
+//	<Dir>/parts.slab                             slots of PartSize bytes, holes where nothing is held
+//	<Dir>/parts.index                            which slot holds which part; see internal/slots
+//	<Dir>/ballast                                space to give back when the disk is full
+//
+// # Concurrency
+//
+// Any goroutine may call any method of Tier and Reader; a Writer belongs to one goroutine. Locks,
+// in order: Tier.making; then one of Tier.mu, partCache.mu; budget.mu last. None is held while
+// the disk reads; making alone is held while it unlinks and punches, and no reader takes it.
 package nvme
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 
 	"zerofs/tiers/disk"
-	"zerofs/tiers/object"
 	"zerofs/tiers/seal"
 )
 
@@ -20,88 +46,179 @@ const (
 	PartSize   = PartFrames * seal.FrameSize
 )
 
-// ErrNotLocal reports that there is no local copy of a table file.
-var ErrNotLocal = errors.New("nvme: no local copy")
+// SizeMin is the smallest budget in bytes that Open accepts.
+const SizeMin = 4 << 20
+
+var (
+	// ErrNotLocal reports that there is no local copy of a table file.
+	ErrNotLocal = errors.New("nvme: no local copy")
+	// ErrClosed reports a call after Close, or one that Close or Abort ended.
+	ErrClosed = errors.New("nvme: closed")
+	// ErrDirty reports that a copy is the only one and was not dropped.
+	ErrDirty = errors.New("nvme: the local copy is the only one")
+)
 
 // Options is what Open needs.
 type Options struct {
 	Disk   disk.FS
 	Dir    string
-	Size   int64 // budget in bytes of everything below Dir
+	Size   int64 // budget in bytes of everything below Dir, at least SizeMin
 	Key    *seal.Key
 	Rand   io.Reader
 	Logger *slog.Logger
 }
 
 // Tier is the open tier.
-type Tier struct{}
+type Tier struct {
+	disk   disk.FS
+	dir    string
+	tables string // directory
+	key    *seal.Key
+	log    *slog.Logger
+
+	budget  budget
+	parts   *partCache
+	ballast ballast
+	frames  frameCache
+
+	mu      sync.Mutex // guards the maps, what table says it guards, and uses
+	local   map[seal.FileID]*table
+	writing map[seal.FileID]struct{}
+	uses    uint64 // calls of OpenFile so far: the clock of eviction
+
+	opened  atomic.Int64  // tables with an open file
+	serial  atomic.Uint64 // of tables, for the frame cache
+	evicted atomic.Int64
+
+	making  sync.Mutex // held by the one that makes room
+	waiting atomic.Int64
+
+	closed  chan struct{}
+	closing sync.Once
+	running sync.WaitGroup // maintain
+}
 
 // Open opens the tier, keeps what a former process left, and empties the part cache first if the disk is full.
-func Open(ctx context.Context, opts Options) (*Tier, error) { panic("not built") }
+func Open(ctx context.Context, opts Options) (*Tier, error) {
+	if opts.Size < SizeMin {
+		return nil, fmt.Errorf("nvme: size %d is below %d bytes", opts.Size, int64(SizeMin))
+	}
+	fs := opts.Disk
+	t := &Tier{
+		disk:    fs,
+		dir:     opts.Dir,
+		tables:  fs.PathJoin(opts.Dir, "tables"),
+		key:     opts.Key,
+		log:     opts.Logger,
+		ballast: newBallast(fs, opts.Dir, opts.Size),
+		local:   map[seal.FileID]*table{},
+		writing: map[seal.FileID]struct{}{},
+		closed:  make(chan struct{}),
+	}
+	t.budget.size = opts.Size - t.ballast.size - margin(opts.Size)
+	t.parts = newPartCache(t)
+	if t.diskIsFull() {
+		t.log.Warn("disk full: emptying the part cache", "dir", opts.Dir)
+		if err := t.parts.removeFiles(); err != nil {
+			return nil, fmt.Errorf("nvme: empty the part cache in %s: %w", opts.Dir, err)
+		}
+	}
+	if err := t.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.parts.open(); err != nil {
+		return nil, err
+	}
+	t.makeRoom()
+	t.ballast.restore(t.log)
+	t.running.Go(t.maintain)
+	return t, nil
+}
 
-// Create begins a local table file. It counts against the budget as dirty until MarkClean.
-func (t *Tier) Create(id seal.FileID) (*Writer, error) { panic("not built") }
+// margin is what the budget keeps for what is not counted: directories, extent maps, the index
+// of the part cache and its next version.
+func margin(size int64) int64 { return max(size/64, 256<<10) }
 
-// Writer writes one table file, sealed, through aligned buffers with direct I/O.
-type Writer struct{}
+// load makes the names of the directory durable and registers the local copies.
+func (t *Tier) load(ctx context.Context) error {
+	if err := t.disk.MkdirAll(t.tables, 0o700); err != nil {
+		return fmt.Errorf("nvme: make %s: %w", t.tables, err)
+	}
+	names, err := t.disk.List(t.tables)
+	if err != nil {
+		return fmt.Errorf("nvme: list %s: %w", t.tables, err)
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := t.loadName(name); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{t.tables, t.dir} {
+		if err := t.disk.SyncDir(dir); err != nil {
+			return fmt.Errorf("nvme: sync %s: %w", dir, err)
+		}
+	}
+	return nil
+}
 
-// Write appends plaintext. ENOSPC on the disk makes it wait, paced, and not fail.
-func (w *Writer) Write(p []byte) (int, error) { panic("not built") }
-
-// Size returns the plaintext bytes written so far.
-func (w *Writer) Size() int64 { panic("not built") }
-
-// Finish seals the last frame and makes file and name durable.
-func (w *Writer) Finish() error { panic("not built") }
-
-// Abort removes the file.
-func (w *Writer) Abort() { panic("not built") }
-
-// Reader reads a local copy. Any goroutine may use it; the copy is not removed before Close.
-type Reader struct{}
-
-// Open opens the local copy of a table file of size bytes of plaintext, or fails with ErrNotLocal.
-func (t *Tier) OpenFile(id seal.FileID, size int64) (*Reader, error) { panic("not built") }
-
-// ReadAt reads plaintext. A frame that does not authenticate is an error that wraps seal.ErrCorrupt.
-func (r *Reader) ReadAt(p []byte, off int64) (int, error) { panic("not built") }
-
-// Stored returns the sealed bytes as they go to the store. It is valid until Close.
-func (r *Reader) Stored() object.Body { panic("not built") }
-
-// Close gives the reference back.
-func (r *Reader) Close() error { panic("not built") }
-
-// MarkDirty and MarkClean say whether the local copy is the only one. Clean copies are evicted when space is needed.
-func (t *Tier) MarkDirty(id seal.FileID) { panic("not built") }
-func (t *Tier) MarkClean(id seal.FileID) { panic("not built") }
-
-// Remove removes the local copy and the parts of a file, after the last Reader closed.
-func (t *Tier) Remove(id seal.FileID) error { panic("not built") }
-
-// Drop removes a clean local copy which turned out bad.
-func (t *Tier) Drop(id seal.FileID) error { panic("not built") }
-
-// Local returns the ids and stored sizes in bytes of all local copies.
-func (t *Tier) Local() map[seal.FileID]int64 { panic("not built") }
-
-// GetPart fills dst with the sealed bytes of a part (fewer at the file's end) and returns their number; 0 is a miss.
-func (t *Tier) GetPart(id seal.FileID, part uint64, dst []byte) int { panic("not built") }
-
-// PutPart offers a part's sealed bytes to the cache. It never blocks on a full cache or disk.
-func (t *Tier) PutPart(id seal.FileID, part uint64, sealed []byte) { panic("not built") }
-
-// DropPart forgets a part which turned out bad.
-func (t *Tier) DropPart(id seal.FileID, part uint64) { panic("not built") }
+func (t *Tier) loadName(name string) error {
+	path := t.disk.PathJoin(t.tables, name)
+	id, final, ok := parseName(name)
+	if !ok {
+		t.log.Warn("unknown file in the table directory is left alone", "file", path)
+		return nil
+	}
+	if !final {
+		if err := t.disk.Remove(path); err != nil {
+			return fmt.Errorf("nvme: remove unfinished %s: %w", path, err)
+		}
+		return nil
+	}
+	info, err := t.disk.Stat(path)
+	if err != nil {
+		return fmt.Errorf("nvme: stat %s: %w", path, err)
+	}
+	t.local[id] = t.newTable(id, info.Size())
+	t.budget.addDirty(onDisk(info.Size()))
+	return nil
+}
 
 // Usage tells where the budget went, in bytes.
 type Usage struct {
 	Dirty, Clean, Parts, Size     int64
-	PartHits, PartMisses, Evicted int64 // counts
+	PartHits, PartMisses, Evicted int64 // counts; Evicted is of clean local copies
+
+	PartsDropped int64 // offered parts that were not kept
+	Waiting      int64 // writers that wait for a full disk at the moment
+	Ballast      int64 // bytes held as ballast
 }
 
 // Usage returns the tier's state.
-func (t *Tier) Usage() Usage { panic("not built") }
+func (t *Tier) Usage() Usage {
+	u := t.budget.usage()
+	u.Evicted = t.evicted.Load()
+	u.Waiting = t.waiting.Load()
+	u.Ballast = t.ballast.held()
+	t.parts.addUsage(&u)
+	return u
+}
 
-// Close makes the part cache's index durable and closes the files.
-func (t *Tier) Close() error { panic("not built") }
+// ReleaseBallast gives the ballast's space back to the file system, so that meta files and an
+// orderly stop find some on a full disk. It comes back by itself when there is space again.
+func (t *Tier) ReleaseBallast() error { return t.ballast.release() }
+
+// Close makes the part cache's index durable and closes the files. Writers that wait for space
+// fail with ErrClosed; Readers and Writers that are still open must be closed by their owners.
+func (t *Tier) Close() error {
+	var err error
+	t.closing.Do(func() {
+		close(t.closed)
+		t.running.Wait()
+		err = t.parts.close()
+		t.closeIdle(0)
+	})
+	return err
+}

@@ -1,0 +1,196 @@
+package nvme
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"zerofs/tiers/disk"
+	"zerofs/tiers/object"
+	"zerofs/tiers/seal"
+)
+
+// Reader reads a local copy. Any goroutine may use it; the copy is not removed before Close.
+type Reader struct {
+	table  *table
+	file   *tableFile
+	size   int64 // plaintext bytes
+	closed atomic.Bool
+}
+
+// OpenFile opens the local copy of a table file of size bytes of plaintext, or fails with
+// ErrNotLocal. A copy of another size, or with a bad header, is an error that wraps
+// seal.ErrCorrupt. It is cheap enough to be called for each read, and a Reader that is kept keeps
+// an evicted or removed file on the disk: close it soon.
+func (t *Tier) OpenFile(id seal.FileID, size int64) (*Reader, error) {
+	tb := t.acquire(id)
+	if tb == nil {
+		return nil, fmt.Errorf("%w: table %x", ErrNotLocal, id)
+	}
+	r, err := tb.reader(size)
+	if err != nil {
+		if rerr := t.release(tb); rerr != nil {
+			t.log.Warn("remove of a table failed", "err", rerr)
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+func (tb *table) reader(size int64) (*Reader, error) {
+	if size < 0 || seal.StoredSize(size) != tb.stored {
+		return nil, fmt.Errorf("nvme: table %x: %w: %d bytes stored, not those of %d bytes", tb.id, seal.ErrCorrupt, tb.stored, size)
+	}
+	f, err := tb.open()
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{table: tb, file: f, size: size}, nil
+}
+
+// Size returns the plaintext bytes of the file.
+func (r *Reader) Size() int64 { return r.size }
+
+// Close gives the reference back. It may be called twice.
+func (r *Reader) Close() error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	return r.table.tier.release(r.table)
+}
+
+// ReadAt reads plaintext. A frame that does not authenticate is an error that wraps seal.ErrCorrupt.
+func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	if r.closed.Load() {
+		return 0, fmt.Errorf("%w: table %x", ErrClosed, r.table.id)
+	}
+	if off < 0 {
+		return 0, fmt.Errorf("nvme: read table %x: negative offset %d", r.table.id, off)
+	}
+	if off >= r.size {
+		return 0, eofUnlessEmpty(p)
+	}
+	want := p[:min(int64(len(p)), r.size-off)]
+	done := 0
+	for done < len(want) {
+		n, err := r.readFrames(want[done:], off+int64(done))
+		done += n
+		if err != nil {
+			return done, fmt.Errorf("nvme: read table %x: %w", r.table.id, err)
+		}
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}
+
+func eofUnlessEmpty(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return io.EOF
+}
+
+// readFrames fills the beginning of p, which lies within the file, from a remembered frame or
+// with one read of the disk.
+func (r *Reader) readFrames(p []byte, off int64) (int, error) {
+	first := uint64(off) / seal.FrameData
+	skip := int(uint64(off) % seal.FrameData)
+	frames := &r.table.tier.frames
+	if n := frames.get(r.table.serial, first, skip, p); n > 0 {
+		return n, nil
+	}
+	count := min((skip+len(p)+seal.FrameData-1)/seal.FrameData, blockFrames)
+	at := seal.HeaderSize + int64(first)*seal.FrameSize
+	stored := int(min(int64(count)*seal.FrameSize, r.table.stored-at))
+	buf := getBuffer(stored)
+	defer buf.put()
+	if n, err := r.file.ReadAt(buf.b[:onDisk(int64(stored))], at); n < stored {
+		return 0, fmt.Errorf("frames %d to %d: %w", first, first+uint64(count)-1, noEOF(err))
+	}
+	done := 0
+	last := seal.Frames(r.size) - 1
+	for i := range count {
+		sealed := buf.b[i*seal.FrameSize : min((i+1)*seal.FrameSize, stored)]
+		n, err := r.openFrame(p[done:], sealed, first+uint64(i), skip, first+uint64(i) == last)
+		if err != nil {
+			return done, err
+		}
+		done += n
+		skip = 0
+	}
+	return done, nil
+}
+
+// openFrame copies the frame's plaintext from skip on to p; straight into p where all of it fits.
+func (r *Reader) openFrame(p, sealed []byte, frame uint64, skip int, last bool) (int, error) {
+	if n := len(sealed) - seal.Overhead; skip == 0 && len(p) >= n {
+		_, err := r.file.seal.Open(p[:0:n], sealed, frame, last)
+		return n, err
+	}
+	plain, err := r.file.seal.Open(sealed[:0], sealed, frame, last)
+	if err != nil {
+		return 0, err
+	}
+	r.table.tier.frames.put(r.table.serial, frame, plain)
+	return copy(p, plain[skip:]), nil
+}
+
+// Stored returns the sealed bytes as they go to the store. It is valid until Close.
+func (r *Reader) Stored() object.Body { return stored{r} }
+
+// stored is a table's bytes on disk. Offsets, lengths and buffers need no alignment.
+type stored struct{ r *Reader }
+
+// Size returns the file's bytes on disk.
+func (s stored) Size() int64 { return s.r.table.stored }
+
+// ReadAt reads sealed bytes.
+func (s stored) ReadAt(p []byte, off int64) (int, error) {
+	r := s.r
+	if r.closed.Load() {
+		return 0, fmt.Errorf("%w: table %x", ErrClosed, r.table.id)
+	}
+	if off < 0 {
+		return 0, fmt.Errorf("nvme: read table %x: negative offset %d", r.table.id, off)
+	}
+	if off >= r.table.stored {
+		return 0, eofUnlessEmpty(p)
+	}
+	want := p[:min(int64(len(p)), r.table.stored-off)]
+	done := 0
+	for done < len(want) {
+		n, err := readUnaligned(r.file, want[done:], off+int64(done))
+		done += n
+		if err != nil {
+			return done, fmt.Errorf("nvme: read table %x at %d: %w", r.table.id, off+int64(done), err)
+		}
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}
+
+// readUnaligned fills the beginning of p, which lies within the file, with one read of the disk.
+func readUnaligned(f io.ReaderAt, p []byte, off int64) (int, error) {
+	const block = blockFrames * seal.FrameSize
+	if alignedTo(p, off) {
+		p = p[:min(len(p), block)]
+		n, err := f.ReadAt(p, off)
+		if n == 0 {
+			return 0, noEOF(err)
+		}
+		return n, nil
+	}
+	skip := off % disk.Align
+	n := min(len(p), int(block-skip))
+	buf := getBuffer(int(onDisk(skip + int64(n))))
+	defer buf.put()
+	got, err := f.ReadAt(buf.b[:onDisk(skip+int64(n))], off-skip)
+	if got < int(skip)+n {
+		return 0, noEOF(err)
+	}
+	return copy(p[:n], buf.b[skip:]), nil
+}
