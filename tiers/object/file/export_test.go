@@ -1,0 +1,4 @@
+package file
+
+// Failed is failed, for tests.
+var Failed = failed
