@@ -1,14 +1,108 @@
-// Package seal turns bytes that leave the process into sealed bytes, and back.
+// Package seal turns bytes that leave the process into sealed bytes, and back. What it seals
+// is hidden, and cannot be changed without notice, from anybody who has the store or the disk but
+// not the password; names and sizes of objects stay visible.
+//
+// # Keys
+//
+//	password --Argon2id(salt)--> wrapping key --opens--> root secret (256 bits, random, for good)
+//	root secret --HKDF-SHA256(salt, "zerofs <cipher> <label>")--> one key per use
+//
+// A change of password wraps the same root secret anew: it does not help against somebody
+// who copied a keyring entry and knows the old password.
+//
+// # Invariants
+//
+//   - A key and nonce seal one plaintext only. Sealed files: the key is the file's, from a random
+//     128-bit id, the nonce the frame's index, and a frame is sealed once. Sealed logs: the nonce is a
+//     MAC of place and payload, so that a log which is reopened after a crash, and seals
+//     another record in the place of a torn one, repeats no nonce. Everything else: random 192 bits.
+//   - What opens is what was sealed, in its place: frames and records cannot be moved within a
+//     file or between files, a file cannot be cut at a frame without notice.
+//   - Nothing here depends on file or object names, so that Pebble may rename.
+//   - Input of any kind is an error at worst. Sealing a frame of the wrong length panics.
+//
+// # Format
+//
+// All integers are big-endian. Every AEAD adds a tag of 16 bytes at its end.
+//
+// Sealed file (table files, bodies of log records): File
+//
+//	offset  size   field
+//	0       8      magic "ZFSFILE\n"
+//	8       4      version, 1
+//	12      1      cipher: 1 ChaCha20-Poly1305, 2 AES-256-GCM
+//	13      3      zeros
+//	16      4      frame size on disk, 16384
+//	20      16     file id
+//	36      4060   zeros
+//	4096    16384  frame 0, 16368 bytes of plaintext
+//	...            the last frame has 0 (only of an empty file) to 16368 bytes of plaintext
+//
+// Its key is that of label "file" with the whole header as salt. The nonce is the frame's index
+// in 96 bits, with the top bit set on the last frame. There is no additional data.
+//
+// Sealed log (MANIFEST and the like): Log
+//
+//	offset  size   field
+//	0       8      magic "ZFSLOG1\n"
+//	8       1      cipher
+//	9       7      zeros
+//	16      16     log id
+//	32      32     zeros
+//	64             records, each on a multiple of 8, padded with zeros
+//
+// and a record at offset o (8 bytes where it goes into a MAC)
+//
+//	offset  size   field
+//	0       4      magic "ZREC"
+//	4       4      n, bytes of plaintext, below 2^30
+//	8       8      index of the record, from 0
+//	16      16     log id
+//	32      12     nonce: HMAC-SHA256("log nonce" key, index | o | plaintext), cut
+//	44      12     check: HMAC-SHA256("log check" key, o | bytes 0 to 43), cut
+//	56      n+16   plaintext, sealed with the "log seal" key; additional data: bytes 0 to 55
+//
+// The keys have the log's whole header as salt. ReadLog says how damage is told from a torn tail.
+//
+// Objects keyring/<n>, n in 16 hexadecimal digits, from 1:
+//
+//	offset  size   field
+//	0       8      magic "ZFSKEYR\n"
+//	8       4      version, 1
+//	12      4      Argon2id: passes
+//	16      4      Argon2id: memory in KiB
+//	20      4      Argon2id: threads
+//	24      8      n
+//	32      32     salt
+//	64      24     nonce
+//	88      48     the root secret, sealed with XChaCha20-Poly1305; additional data: bytes 0 to 87
+//
+// Object volume:
+//
+//	offset  size   field
+//	0       8      magic "ZFSVOLM\n"
+//	8       4      format of the volume, 1
+//	12      4      zeros
+//	16      24     nonce
+//	40      n+16   sealed with XChaCha20-Poly1305, label "volume"; additional data: bytes 0 to 39
+//
+// and its plaintext in format 1
+//
+//	0       16     volume id
+//	16      4      chunk size in bytes
+//	20      1      cipher
+//	21      1      k, length of the name of the compression
+//	22      k      the name
+//
+// The first 40 bytes and the sealing of volume stay the same in all formats, so that a newer
+// one is refused by name and not taken for damage.
+//
+// # Concurrency
+//
+// Key and File may be used by any goroutine; a Log by one at a time.
 package seal
 
-import (
-	"context"
-	"crypto/cipher"
-	"errors"
-	"io"
-
-	"zerofs/tiers/object"
-)
+import "errors"
 
 // Cipher names an AEAD. Values are part of the format.
 type Cipher uint8
@@ -19,13 +113,18 @@ const (
 	AES256GCM        Cipher = 2
 )
 
-// Sizes in bytes of a sealed file's parts. See File.
-const (
-	HeaderSize = 4096
-	FrameSize  = 16384 // on disk, tag included; the last frame may be shorter
-	Overhead   = 16    // of a frame: the tag
-	FrameData  = FrameSize - Overhead
-)
+// String returns the cipher's name as the configuration has it.
+func (c Cipher) String() string {
+	switch c {
+	case ChaCha20Poly1305:
+		return "chacha20poly1305"
+	case AES256GCM:
+		return "aes256gcm"
+	}
+	return "unknown cipher"
+}
+
+func (c Cipher) known() bool { return c == ChaCha20Poly1305 || c == AES256GCM }
 
 var (
 	// ErrPassword reports that no keyring entry opens with the password.
@@ -37,102 +136,3 @@ var (
 	// ErrNoVolume reports that the store holds no volume and Create was not asked for.
 	ErrNoVolume = errors.New("seal: no volume")
 )
-
-// Key is a volume's data key, from which every other key is derived (HKDF-SHA256, one label per use).
-type Key struct{}
-
-// NewKey returns the key of the given root secret and cipher.
-func NewKey(root [32]byte, c Cipher) *Key { panic("not built") }
-
-// Cipher returns the volume's cipher.
-func (k *Key) Cipher() Cipher { panic("not built") }
-
-// AEAD returns the volume's cipher under the sub-key of label and salt. Its nonces have 96 bits
-// and must not repeat for the same label and salt.
-func (k *Key) AEAD(label string, salt []byte) (cipher.AEAD, error) { panic("not built") }
-
-// XAEAD returns XChaCha20-Poly1305 under the sub-key of label: random 192-bit nonces are safe.
-func (k *Key) XAEAD(label string) (cipher.AEAD, error) { panic("not built") }
-
-// FileID is the random name that a sealed file's key is derived from.
-type FileID [16]byte
-
-// File seals and opens the frames of one sealed file: a header of HeaderSize bytes, then frames
-// of FrameSize bytes each of which holds FrameData bytes of plaintext; the last one may be
-// shorter, is marked as last in its nonce, and is there even when the file is empty.
-type File struct{}
-
-// File returns the sealed file of the given id. Any goroutine may use it.
-func (k *Key) File(id FileID) (*File, error) { panic("not built") }
-
-// Header returns the file's header, HeaderSize bytes. It follows from the id and the cipher.
-func (f *File) Header() []byte { panic("not built") }
-
-// Seal appends to dst the sealed frame with the given index and plaintext (exactly FrameData
-// bytes unless last). dst and plain must not overlap, unless dst's spare capacity begins exactly
-// at plain (in-place sealing).
-func (f *File) Seal(dst, plain []byte, frame uint64, last bool) []byte { panic("not built") }
-
-// Open appends to dst the plaintext of the sealed frame. An error wraps ErrCorrupt and names the
-// file id and frame. In-place opening into sealed[:0] is allowed.
-func (f *File) Open(dst, sealed []byte, frame uint64, last bool) ([]byte, error) { panic("not built") }
-
-// StoredSize returns the size in bytes of the sealed file of n bytes of plaintext.
-func StoredSize(n int64) int64 { panic("not built") }
-
-// Frames returns the number of frames of a sealed file of n bytes of plaintext; at least 1.
-func Frames(n int64) uint64 { panic("not built") }
-
-// Log seals the records of one sealed log: a file that grows and is synced in between. Not safe
-// for concurrent use.
-type Log struct{}
-
-// NewLog begins a sealed log with a new id; Header is what the file starts with.
-func (k *Key) NewLog(id FileID) (*Log, error) { panic("not built") }
-
-// Header returns the log file's first bytes.
-func (l *Log) Header() []byte { panic("not built") }
-
-// Seal appends to dst the next record, which carries payload (less than 1 GiB).
-func (l *Log) Seal(dst, payload []byte) []byte { panic("not built") }
-
-// ReadLog reads a sealed log of the given stored size and name (for errors). It returns the
-// joined payloads, the stored length that they took, and a Log ready to append there. A torn
-// record at the very end is dropped; one that is followed by another valid record, or that
-// begins below captured bytes of plaintext, is an error that wraps ErrCorrupt.
-func (k *Key) ReadLog(name string, r io.ReaderAt, size, captured int64) (plain []byte, stored int64, l *Log, err error) {
-	panic("not built")
-}
-
-// VolumeID names a volume for good.
-type VolumeID [16]byte
-
-// Volume is what the objects keyring/<n> and volume say.
-type Volume struct {
-	ID          VolumeID
-	Format      uint32
-	ChunkSize   uint32 // bytes
-	Cipher      Cipher
-	Compression string // of Pebble's blocks: "minlz", "none"
-	Key         *Key
-}
-
-// VolumeOptions says how OpenVolume creates.
-type VolumeOptions struct {
-	Create      bool // make the volume if the store holds none
-	ChunkSize   uint32
-	Cipher      Cipher
-	Compression string
-	Rand        io.Reader // of secrets: crypto/rand.Reader
-}
-
-// OpenVolume opens the keyring with password and reads the volume's description, or, with
-// Create, makes both. Two creators at once, and a creator that crashed half-way, end with one volume.
-func OpenVolume(ctx context.Context, store object.Store, password []byte, opts VolumeOptions) (*Volume, error) {
-	panic("not built")
-}
-
-// ChangePassword makes the volume open with next instead of password.
-func ChangePassword(ctx context.Context, store object.Store, password, next []byte, rand io.Reader) error {
-	panic("not built")
-}
