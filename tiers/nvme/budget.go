@@ -88,9 +88,6 @@ func (b *budget) usage() Usage {
 	return Usage{Dirty: b.dirty, Clean: b.clean + b.gone, Parts: b.parts, Size: b.size}
 }
 
-// onDisk returns the bytes that a file of size bytes takes.
-func onDisk(size int64) int64 { return (size + disk.Align - 1) &^ (disk.Align - 1) }
-
 // makeRoom evicts clean copies and parts until the budget is kept or only dirty files are left.
 // Under pressure each of the two keeps half of what dirty files leave.
 func (t *Tier) makeRoom() {

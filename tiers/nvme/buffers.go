@@ -1,42 +1,21 @@
 package nvme
 
 import (
-	"sync"
 	"unsafe"
 
 	"zerofs/tiers/disk"
 	"zerofs/tiers/seal"
 )
 
-// Buffers are aligned, in four sizes: one to three frames for small reads, a part, and the block
-// in which files are written and long reads go.
-var bufferFrames = [...]int{1, 4, 16, blockFrames}
+// blockFrames is the number of frames, blockSize their bytes, that one write or read of a table
+// file takes at most.
+const (
+	blockFrames = 32
+	blockSize   = blockFrames * seal.FrameSize
+)
 
-// blockFrames is the number of frames in the largest buffer.
-const blockFrames = 32
-
-var buffers [len(bufferFrames)]sync.Pool
-
-// buffer is a pooled aligned buffer.
-type buffer struct {
-	b     []byte
-	class int
-}
-
-// getBuffer returns a buffer of at least n bytes, at most blockFrames frames. Its content is arbitrary.
-func getBuffer(n int) *buffer {
-	for class, frames := range bufferFrames {
-		if size := frames * seal.FrameSize; n <= size {
-			if b, ok := buffers[class].Get().(*buffer); ok {
-				return b
-			}
-			return &buffer{b: disk.Alloc(size), class: class}
-		}
-	}
-	panic("nvme: buffer of more than a block")
-}
-
-func (b *buffer) put() { buffers[b.class].Put(b) }
+// onDisk returns the bytes that a file of size bytes takes, and that direct I/O moves.
+func onDisk(size int64) int64 { return (size + disk.Align - 1) &^ (disk.Align - 1) }
 
 // alignedTo reports whether direct I/O can use p at off.
 func alignedTo(p []byte, off int64) bool {

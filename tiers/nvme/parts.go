@@ -44,7 +44,7 @@ type partCache struct {
 // pendingPart is a part on its way to the slab.
 type pendingPart struct {
 	key slots.Key
-	buf *buffer
+	buf []byte
 	n   int
 
 	// Guarded by partCache.mu.
@@ -113,7 +113,7 @@ func (c *partCache) get(key slots.Key, dst []byte, off int64) int {
 		c.mu.Unlock()
 		n := 0
 		if off < int64(p.n) {
-			n = copy(dst, p.buf.b[off:p.n])
+			n = copy(dst, p.buf[off:p.n])
 		}
 		c.unref(p)
 		return n
@@ -148,13 +148,13 @@ func (c *partCache) read(dst []byte, n int, off int64) error {
 		}
 		return nil
 	}
-	buf := getBuffer(padded)
-	defer buf.put()
-	got, err := c.file.ReadAt(buf.b[:padded], off)
+	buf := disk.GetBuf(padded)
+	defer disk.PutBuf(buf)
+	got, err := c.file.ReadAt(buf, off)
 	if got < n {
 		return noEOF(err)
 	}
-	copy(dst[:n], buf.b)
+	copy(dst[:n], buf)
 	return nil
 }
 
@@ -170,8 +170,8 @@ func (c *partCache) put(key slots.Key, sealed []byte) {
 	}
 	c.mu.Unlock()
 
-	p := &pendingPart{key: key, buf: getBuffer(PartSize), refs: 1}
-	p.n = copyPart(p.buf.b, sealed)
+	p := &pendingPart{key: key, buf: disk.GetBuf(PartSize), refs: 1}
+	p.n = copyPart(p.buf, sealed)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,7 +184,7 @@ func (c *partCache) put(key slots.Key, sealed []byte) {
 			c.dropped.Add(1)
 		}
 	}
-	p.buf.put()
+	disk.PutBuf(p.buf)
 }
 
 // copyPart copies a part to a buffer and pads it with zeros to what direct I/O writes.
@@ -200,7 +200,7 @@ func (c *partCache) unref(p *pendingPart) {
 	last := p.refs == 0
 	c.mu.Unlock()
 	if last {
-		p.buf.put()
+		disk.PutBuf(p.buf)
 	}
 }
 
@@ -225,7 +225,7 @@ func (c *partCache) writePart(p *pendingPart) error {
 	if !ok {
 		return nil
 	}
-	_, err := c.file.WriteAt(p.buf.b[:onDisk(int64(p.n))], int64(slot)*PartSize)
+	_, err := c.file.WriteAt(p.buf[:onDisk(int64(p.n))], int64(slot)*PartSize)
 	c.mu.Lock()
 	if err == nil && !p.canceled {
 		c.table.Publish(slot, p.key, uint32(p.n))

@@ -104,15 +104,15 @@ func (r *Reader) readFrames(p []byte, off int64) (int, error) {
 	count := min((skip+len(p)+seal.FrameData-1)/seal.FrameData, blockFrames)
 	at := seal.HeaderSize + int64(first)*seal.FrameSize
 	stored := int(min(int64(count)*seal.FrameSize, r.table.stored-at))
-	buf := getBuffer(stored)
-	defer buf.put()
-	if n, err := r.file.ReadAt(buf.b[:onDisk(int64(stored))], at); n < stored {
+	buf := disk.GetBuf(int(onDisk(int64(stored))))
+	defer disk.PutBuf(buf)
+	if n, err := r.file.ReadAt(buf, at); n < stored {
 		return 0, fmt.Errorf("frames %d to %d: %w", first, first+uint64(count)-1, noEOF(err))
 	}
 	done := 0
 	last := seal.Frames(r.size) - 1
 	for i := range count {
-		sealed := buf.b[i*seal.FrameSize : min((i+1)*seal.FrameSize, stored)]
+		sealed := buf[i*seal.FrameSize : min((i+1)*seal.FrameSize, stored)]
 		n, err := r.openFrame(p[done:], sealed, first+uint64(i), skip, first+uint64(i) == last)
 		if err != nil {
 			return done, err
@@ -175,9 +175,8 @@ func (s stored) ReadAt(p []byte, off int64) (int, error) {
 
 // readUnaligned fills the beginning of p, which lies within the file, with one read of the disk.
 func readUnaligned(f io.ReaderAt, p []byte, off int64) (int, error) {
-	const block = blockFrames * seal.FrameSize
 	if alignedTo(p, off) {
-		p = p[:min(len(p), block)]
+		p = p[:min(len(p), blockSize)]
 		n, err := f.ReadAt(p, off)
 		if n == 0 {
 			return 0, noEOF(err)
@@ -185,12 +184,12 @@ func readUnaligned(f io.ReaderAt, p []byte, off int64) (int, error) {
 		return n, nil
 	}
 	skip := off % disk.Align
-	n := min(len(p), int(block-skip))
-	buf := getBuffer(int(onDisk(skip + int64(n))))
-	defer buf.put()
-	got, err := f.ReadAt(buf.b[:onDisk(skip+int64(n))], off-skip)
+	n := min(len(p), int(blockSize-skip))
+	buf := disk.GetBuf(int(onDisk(skip + int64(n))))
+	defer disk.PutBuf(buf)
+	got, err := f.ReadAt(buf, off-skip)
 	if got < int(skip)+n {
 		return 0, noEOF(err)
 	}
-	return copy(p[:n], buf.b[skip:]), nil
+	return copy(p[:n], buf[skip:]), nil
 }

@@ -143,9 +143,8 @@ func (f *tableFile) check(stored int64) error {
 	if size != stored {
 		return fmt.Errorf("%w: %d bytes stored, want %d", seal.ErrCorrupt, size, stored)
 	}
-	buf := getBuffer(seal.HeaderSize)
-	defer buf.put()
-	header := buf.b[:seal.HeaderSize]
+	header := disk.GetBuf(seal.HeaderSize)
+	defer disk.PutBuf(header)
 	if n, err := f.ReadAt(header, 0); n < len(header) {
 		return fmt.Errorf("read header: %w", noEOF(err))
 	}

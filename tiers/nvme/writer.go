@@ -35,7 +35,7 @@ type Writer struct {
 
 // block is a run of frames on its way to the disk.
 type block struct {
-	buf   *buffer
+	buf   []byte
 	off   int64  // in the file
 	start int    // of the first frame in buf: after the header, in the first block
 	first uint64 // index of the first frame
@@ -48,7 +48,7 @@ func (b *block) frameAt(i int) int { return b.start + i*seal.FrameSize }
 
 // full reports whether neither the newest frame nor the buffer takes more.
 func (b *block) full() bool {
-	return b.fill == seal.FrameData && b.frameAt(b.n+1) > len(b.buf.b)
+	return b.fill == seal.FrameData && b.frameAt(b.n+1) > len(b.buf)
 }
 
 // seal seals the block's frames in place and returns its length in the file. The newest frame of the
@@ -61,7 +61,7 @@ func (b *block) seal(f *seal.File, last bool) int {
 			n = b.fill
 		}
 		at := b.frameAt(i)
-		f.Seal(b.buf.b[at:at], b.buf.b[at:at+n], b.first+uint64(i), last && newest)
+		f.Seal(b.buf[at:at], b.buf[at:at+n], b.first+uint64(i), last && newest)
 		length = at + n + seal.Overhead
 	}
 	return length
@@ -100,7 +100,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 		}
 		b := w.block
 		at := b.frameAt(b.n-1) + b.fill
-		n := copy(b.buf.b[at:at+seal.FrameData-b.fill], p[done:])
+		n := copy(b.buf[at:at+seal.FrameData-b.fill], p[done:])
 		b.fill += n
 		done += n
 		w.size += int64(n)
@@ -128,9 +128,9 @@ func (w *Writer) room() error {
 }
 
 func (w *Writer) newBlock() *block {
-	b := &block{buf: getBuffer(blockFrames * seal.FrameSize), off: w.next, first: w.frame, n: 1}
+	b := &block{buf: disk.GetBuf(blockSize), off: w.next, first: w.frame, n: 1}
 	if w.next == 0 {
-		b.start = copy(b.buf.b, w.seal.Header())
+		b.start = copy(b.buf, w.seal.Header())
 	}
 	return b
 }
@@ -154,7 +154,7 @@ func (w *Writer) submit() error {
 	case w.work <- b:
 		return nil
 	case <-w.failed:
-		b.buf.put()
+		disk.PutBuf(b.buf)
 		return w.err
 	}
 }
@@ -170,7 +170,7 @@ func (w *Writer) writeBlocks() {
 				close(w.failed)
 			}
 		}
-		b.buf.put()
+		disk.PutBuf(b.buf)
 	}
 }
 
@@ -178,7 +178,7 @@ func (w *Writer) writeBlocks() {
 func (w *Writer) writeBlock(b *block, last bool) (int64, error) {
 	n := b.seal(w.seal, last)
 	padded := int(onDisk(int64(n)))
-	clear(b.buf.b[n:padded])
+	clear(b.buf[n:padded])
 	w.tier.budget.addDirty(int64(padded))
 	w.reserved += int64(padded)
 	w.tier.makeRoom()
@@ -191,7 +191,7 @@ func (w *Writer) writeBlock(b *block, last bool) (int64, error) {
 			}
 			w.file = file
 		}
-		_, err := w.file.WriteAt(b.buf.b[:padded], b.off)
+		_, err := w.file.WriteAt(b.buf[:padded], b.off)
 		return err
 	})
 	return b.off + int64(n), err
@@ -230,7 +230,7 @@ func (w *Writer) finish() error {
 	if err != nil {
 		return err
 	}
-	w.block.buf.put()
+	disk.PutBuf(w.block.buf)
 	w.block = nil
 	if err := w.makeDurable(end); err != nil {
 		return err
@@ -287,7 +287,7 @@ func (w *Writer) Abort() {
 	close(w.stop)
 	_ = w.drain() // why the file is given up does not matter any more
 	if w.block != nil {
-		w.block.buf.put()
+		disk.PutBuf(w.block.buf)
 		w.block = nil
 	}
 	t := w.tier
