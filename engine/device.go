@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"zerofs/journal"
+)
+
+// deviceDir is the directory in the root whose files are the block devices.
+const deviceDir = ".nbd"
+
+// SectorSize divides the size of every device, in bytes.
+const SectorSize = 512
+
+// Device is a file in /.nbd seen as a block device. Any goroutine may call any method; ranges must
+// lie within Size. Writes to a device do not set its file's times.
+type Device struct {
+	e    *Engine
+	n    *node
+	name string
+	once sync.Once
+}
+
+// DeviceInfo is what Devices says of a device.
+type DeviceInfo struct {
+	Name string
+	Size int64 // bytes
+}
+
+// EnsureDevice makes the device if there is none of that name, durably. A larger size grows it; a
+// smaller one is refused with ErrSmaller.
+func (e *Engine) EnsureDevice(ctx context.Context, name string, size int64) error {
+	if size <= 0 || size%SectorSize != 0 || size > maxFileSize {
+		return fmt.Errorf("engine: device %q: size %d is no multiple of %d: %w", name, size, SectorSize, errInvalid)
+	}
+	dir, err := e.ensureDeviceDir(ctx)
+	if err != nil {
+		return fmt.Errorf("engine: device %q: %w", name, err)
+	}
+	_, lsn, err := e.Create(ctx, dir, name, Attr{Type: TypeRegular, Mode: 0o600, Size: uint64(size)})
+	if errors.Is(err, errExist) {
+		lsn, err = e.growDevice(ctx, dir, name, uint64(size))
+	}
+	if err != nil {
+		return fmt.Errorf("engine: device %q: %w", name, err)
+	}
+	return e.Sync(ctx, lsn)
+}
+
+func (e *Engine) ensureDeviceDir(ctx context.Context) (Ino, error) {
+	ino, _, err := e.Create(ctx, RootIno, deviceDir, Attr{Type: TypeDir, Mode: 0o700})
+	if errors.Is(err, errExist) {
+		return e.Lookup(ctx, RootIno, deviceDir)
+	}
+	return ino, err
+}
+
+func (e *Engine) growDevice(ctx context.Context, dir Ino, name string, size uint64) (journal.LSN, error) {
+	ino, err := e.Lookup(ctx, dir, name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := e.open(ctx, ino, TypeRegular)
+	if err != nil {
+		return 0, err
+	}
+	defer e.release(n)
+	old := n.attr.Load().Size
+	if size < old {
+		return 0, fmt.Errorf("%w: it has %d bytes, not %d", ErrSmaller, old, size)
+	}
+	if size == old {
+		return 0, nil
+	}
+	return e.resize(ctx, n, size, func(a *Attr) { a.Ctime = nanos(e.opts.Now()) })
+}
+
+// Devices returns the block devices, in the order in which they were made.
+func (e *Engine) Devices(ctx context.Context) ([]DeviceInfo, error) {
+	dir, err := e.Lookup(ctx, RootIno, deviceDir)
+	if errors.Is(err, errNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	if err := e.ReadDir(ctx, dir, 0, func(d Entry) bool { entries = append(entries, d); return true }); err != nil {
+		return nil, err
+	}
+	var devices []DeviceInfo
+	for _, d := range entries {
+		a, err := e.GetAttr(ctx, d.Ino)
+		if errors.Is(err, errNotExist) || err == nil && a.Type != TypeRegular {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		devices = append(devices, DeviceInfo{Name: d.Name, Size: int64(a.Size)})
+	}
+	return devices, nil
+}
+
+// OpenDevice opens a device; an unknown name gives an error that matches fs.ErrNotExist.
+func (e *Engine) OpenDevice(ctx context.Context, name string) (*Device, error) {
+	dir, err := e.Lookup(ctx, RootIno, deviceDir)
+	if err != nil {
+		return nil, fmt.Errorf("engine: device %q: %w", name, err)
+	}
+	ino, err := e.Lookup(ctx, dir, name)
+	if err != nil {
+		return nil, fmt.Errorf("engine: device %q: %w", name, err)
+	}
+	n, err := e.open(ctx, ino, TypeRegular)
+	if err != nil {
+		return nil, fmt.Errorf("engine: device %q: %w", name, err)
+	}
+	return &Device{e: e, n: n, name: name}, nil
+}
+
+// Close gives the device back. No other call may run.
+func (d *Device) Close() { d.once.Do(func() { d.e.release(d.n) }) }
+
+// Size returns the size in bytes.
+func (d *Device) Size() int64 { return int64(d.n.attr.Load().Size) }
+
+func (d *Device) check(what string, off, n int64) error {
+	if size := d.Size(); off < 0 || n < 0 || n > size || off > size-n {
+		return fmt.Errorf("engine: device %q: %s of %d bytes at %d of %d: %w", d.name, what, n, off, size, errInvalid)
+	}
+	return nil
+}
+
+// ReadAt fills p from off.
+func (d *Device) ReadAt(ctx context.Context, p []byte, off int64) error {
+	if err := d.check("read", off, int64(len(p))); err != nil {
+		return err
+	}
+	return d.e.read(ctx, d.n, p, off)
+}
+
+// WriteAt writes p at off. It is visible when WriteAt returns; with durable it is durable too.
+func (d *Device) WriteAt(ctx context.Context, p []byte, off int64, durable bool) error {
+	if err := d.check("write", off, int64(len(p))); err != nil {
+		return err
+	}
+	lsn, err := d.e.write(ctx, d.n, p, off, false)
+	return d.done(ctx, lsn, durable, err)
+}
+
+// Zero makes the range read as zeros. Space is never kept allocated: the journal makes room for a
+// write when it comes, so keep means nothing here.
+func (d *Device) Zero(ctx context.Context, off, n int64, keep, durable bool) error {
+	if err := d.check("zero", off, n); err != nil {
+		return err
+	}
+	return d.punch(ctx, off, n, durable)
+}
+
+// Trim gives the range back; it reads as zeros afterwards.
+func (d *Device) Trim(ctx context.Context, off, n int64, durable bool) error {
+	if err := d.check("trim", off, n); err != nil {
+		return err
+	}
+	return d.punch(ctx, off, n, durable)
+}
+
+func (d *Device) punch(ctx context.Context, off, n int64, durable bool) error {
+	if n == 0 {
+		return nil
+	}
+	lsn, err := d.e.punch(ctx, d.n, off, n, false)
+	return d.done(ctx, lsn, durable, err)
+}
+
+func (d *Device) done(ctx context.Context, lsn journal.LSN, durable bool, err error) error {
+	if err != nil || !durable {
+		return err
+	}
+	return d.e.Sync(ctx, lsn)
+}
+
+// Flush returns when everything that completed before it, on whatever device, is durable.
+func (d *Device) Flush(ctx context.Context) error { return d.e.Sync(ctx, d.e.Applied()) }
+
+// Cache brings the range into the memory tier.
+func (d *Device) Cache(ctx context.Context, off, n int64) error {
+	if err := d.check("cache", off, n); err != nil {
+		return err
+	}
+	return d.e.prefetch(ctx, d.n, off, n)
+}
+
+// Extents calls fn for the runs of data and holes from off to off+n, in order, until fn returns false.
+func (d *Device) Extents(ctx context.Context, off, n int64, fn func(n int64, hole bool) bool) error {
+	if err := d.check("extents", off, n); err != nil {
+		return err
+	}
+	if n == 0 {
+		return nil
+	}
+	return d.e.extents(ctx, d.n, off, n, fn)
+}

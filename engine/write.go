@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"zerofs/journal"
+)
+
+const (
+	// writeMax is the most that goes into one record of the log; longer writes are several.
+	writeMax = 512 << 10
+	// maxFileSize bounds offsets, so that no sum of two overflows.
+	maxFileSize = 1 << 60
+)
+
+// Write writes p at off and returns the LSN that covers all of it. Every chunk of it is visible when
+// Write returns, and durable after Sync. It extends the file and sets its times. A write of more than
+// 512 KiB may be found in part after a crash.
+func (e *Engine) Write(ctx context.Context, ino Ino, p []byte, off int64) (journal.LSN, error) {
+	n, err := e.open(ctx, ino, TypeRegular)
+	if err != nil {
+		return 0, err
+	}
+	defer e.release(n)
+	if off < 0 || off > maxFileSize-int64(len(p)) {
+		return 0, fmt.Errorf("engine: inode %d: write of %d bytes at %d: %w", ino, len(p), off, ErrTooLarge)
+	}
+	return e.write(ctx, n, p, off, true)
+}
+
+// write writes p at off. With touch it extends the file and sets its times; without it p must end
+// at or before the end of the file.
+func (e *Engine) write(ctx context.Context, n *node, p []byte, off int64, touch bool) (lsn journal.LSN, err error) {
+	for len(p) > 0 {
+		k := min(len(p), writeMax-int(off%int64(e.opts.ChunkSize)))
+		if lsn, err = e.writePiece(ctx, n, p[:k:k], off, touch); err != nil {
+			return 0, err
+		}
+		p, off = p[k:], off+int64(k)
+	}
+	return lsn, nil
+}
+
+// chunkOpMax bounds what changing one chunk adds to a batch.
+func (e *Engine) chunkOpMax() int { return chunkKeyLen + e.opts.ChunkSize + 1 + opOverhead }
+
+const attrOpMax = inodeKeyLen + attrLen + opOverhead
+
+func (e *Engine) writePiece(ctx context.Context, n *node, p []byte, off int64, touch bool) (journal.LSN, error) {
+	w := e.window(n.ino, p, off)
+	t, err := e.begin(ctx, int(w.last-w.first+1)*e.chunkOpMax()+attrOpMax)
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
+	mask := stripeMask(w.first, w.last)
+	n.lock(mask)
+	defer n.unlock(mask)
+
+	edges := e.newEdges()
+	defer edges.free()
+	for i := w.first; i <= w.last; i++ {
+		part, within := w.part(i)
+		if len(part) == w.size {
+			t.setChunk(n.ino, i, part)
+		} else {
+			edges.change(&t, n.ino, i, within, len(part), part)
+		}
+	}
+	if touch {
+		end, now := uint64(off)+uint64(len(p)), nanos(e.opts.Now())
+		t.setAttr(n, func(a *Attr) { a.Size, a.Mtime, a.Ctime = max(a.Size, end), now, now })
+	}
+	lsn, err := t.commit()
+	if err != nil {
+		return 0, err
+	}
+	for i := w.first; i <= w.last; i++ {
+		if part, _ := w.part(i); len(part) == w.size {
+			e.cache.Write(uint64(n.ino), uint64(i), part)
+		}
+	}
+	edges.publish(n.ino)
+	return lsn, nil
+}
+
+// setChunk makes the chunk's bytes data, which is a whole chunk. All-zero chunks are absent keys.
+func (t *txn) setChunk(ino Ino, i ChunkIndex, data []byte) {
+	k := trimZeros(data)
+	if k == 0 {
+		t.deleteChunk(ino, i)
+		return
+	}
+	op := t.b.SetDeferred(chunkKeyLen, k+1)
+	putChunkKey(op.Key, ino, i)
+	copy(op.Value, data[:k])
+	op.Value[k] = kindFull
+}
+
+func (t *txn) deleteChunk(ino Ino, i ChunkIndex) {
+	op := t.b.DeleteDeferred(chunkKeyLen)
+	putChunkKey(op.Key, ino, i)
+}
+
+// edges are the at most two chunks that a change covers in part.
+type edges struct {
+	e *Engine
+	n int
+	c [2]struct {
+		index ChunkIndex
+		buf   *chunkBuf // the chunk after the change, nil if it is not known
+	}
+}
+
+func (e *Engine) newEdges() edges { return edges{e: e} }
+
+// change puts data, or n zeros if data is nil, at within of chunk i. Its write lock is held. A chunk
+// that is in the memory tier is set whole, of another only the change is written: nothing is read.
+func (g *edges) change(t *txn, ino Ino, i ChunkIndex, within, n int, data []byte) {
+	edge := &g.c[g.n]
+	g.n++
+	edge.index = i
+	c := g.e.pools.chunk()
+	if got, ok := g.e.cache.Get(c.b[:0], uint64(ino), uint64(i)); ok {
+		k := len(got)
+		if k > 0 && &got[0] != &c.b[0] {
+			k = copy(c.b, got)
+		}
+		clear(c.b[k:])
+		if data == nil {
+			clear(c.b[within : within+n])
+		} else {
+			copy(c.b[within:], data)
+		}
+		t.setChunk(ino, i, c.b)
+		edge.buf = c
+		return
+	}
+	enc := runsEncoder{dst: c.b[:0]}
+	if data == nil {
+		enc.zeros(within, n)
+	} else {
+		enc.bytes(within, data)
+	}
+	v := enc.finish()
+	op := t.b.MergeDeferred(chunkKeyLen, len(v))
+	putChunkKey(op.Key, ino, i)
+	copy(op.Value, v)
+	g.e.pools.putChunk(c)
+}
+
+// publish tells the memory tier of the change, which has been committed.
+func (g *edges) publish(ino Ino) {
+	for _, c := range g.c[:g.n] {
+		if c.buf != nil {
+			g.e.cache.Write(uint64(ino), uint64(c.index), c.buf.b)
+		} else {
+			g.e.cache.Invalidate(uint64(ino), uint64(c.index), uint64(c.index))
+		}
+	}
+}
+
+// free gives the buffers back.
+func (g *edges) free() {
+	for _, c := range g.c[:g.n] {
+		if c.buf != nil {
+			g.e.pools.putChunk(c.buf)
+		}
+	}
+}
