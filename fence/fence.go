@@ -1,8 +1,6 @@
-// Package fence decides who may write a volume: the fenced log.
 package fence
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -30,6 +28,11 @@ var (
 	ErrCorrupt = errors.New("fence: corrupt record")
 	// ErrClosed reports use after Release or Close.
 	ErrClosed = errors.New("fence: closed")
+	// ErrLapsed reports that the lease ran out and nobody is known to have taken the volume: a
+	// request must wait. See Owner.Wait.
+	ErrLapsed = errors.New("fence: lease lapsed")
+	// ErrNotAdopted reports a Ship or Commit before Adopt.
+	ErrNotAdopted = errors.New("fence: the local directory is not adopted")
 )
 
 // Identity is what makes an owner the same owner after a restart of its process.
@@ -50,6 +53,9 @@ const (
 	Object Durability = 2
 )
 
+// LeaseMax is the longest lease: the retention of records is far above it.
+const LeaseMax = 10 * time.Minute
+
 // Takeover says what Open does when another owner has not released the volume.
 type Takeover uint8
 
@@ -67,13 +73,13 @@ type Options struct {
 	Volume     seal.VolumeID
 	Lineage    *Lineage
 	Identity   Identity
-	Owner      string // a name for people
-	Lease      time.Duration
+	Owner      string        // a name for people
+	Lease      time.Duration // at least 1 s, at most LeaseMax
 	Durability Durability
 	Takeover   Takeover
 	// ContinueOnLoss keeps Wait and Valid answering nil when the lease lapsed and nobody is known to have fenced us.
 	ContinueOnLoss bool
-	Retention      time.Duration        // of log records, 1 h if zero
+	Retention      time.Duration        // of log records, 1 h if zero; at least four leases
 	Boottime       func() time.Duration // CLOCK_BOOTTIME; timers come from package time
 	Rand           io.Reader
 	Logger         *slog.Logger
@@ -108,11 +114,13 @@ type Commit struct {
 // ShipRef is a Ship that may still be needed for replay.
 type ShipRef struct {
 	Seq         Seq
-	First, Last uint64 // LSNs, both included
-	body        []byte // in the record, or
-	object      string // in an object of its own
-	id          seal.FileID
+	First, Last uint64  // LSNs, both included
+	hash        hash    // of the record, which holds the body unless
+	body        bodyRef // has an object
 }
+
+// Size returns the bytes of the Ship's body.
+func (s ShipRef) Size() int64 { return s.body.size }
 
 // State is the volume at one record of the log.
 type State struct {
@@ -121,6 +129,22 @@ type State struct {
 	Tables map[string]Table  // by name
 	Meta   map[string][]byte // by name
 	Ships  []ShipRef         // not known to be covered by the tree, ascending
+
+	bodies map[string]struct{} // objects that hold bodies of records
+}
+
+// NamesBody reports whether object holds the body of a Ship, Commit or Base that a reader of this
+// state needs. Who sweeps orphans asks this beside Tables.
+func (s *State) NamesBody(object string) bool {
+	if _, ok := s.bodies[object]; ok {
+		return true
+	}
+	for _, sh := range s.Ships {
+		if sh.body.object == object {
+			return true
+		}
+	}
+	return false
 }
 
 // Previous tells how the volume was left by the owner before us.
@@ -131,81 +155,6 @@ type Previous struct {
 	Released   bool // cleanly
 	Ours       bool // the local directory holds everything it acknowledged
 }
-
-// Lineage is the local file that remembers which log this directory belongs to.
-type Lineage struct{}
-
-// OpenLineage opens, or with create makes, the lineage file.
-func OpenLineage(fs disk.FS, path string, key *seal.Key, volume seal.VolumeID, rand io.Reader) (*Lineage, error) {
-	panic("not built")
-}
-
-// Close closes the file.
-func (l *Lineage) Close() error { panic("not built") }
-
-// Owner is our turn at the volume.
-type Owner struct{}
-
-// Open reads the log, waits as Takeover says, claims the volume and begins to renew the lease.
-func Open(ctx context.Context, opts Options) (*Owner, error) { panic("not built") }
-
-// Epoch returns our epoch.
-func (o *Owner) Epoch() Epoch { panic("not built") }
-
-// LocalWins reports whether the local directory holds everything in the log, so that it may be used as it stands.
-func (o *Owner) LocalWins() bool { panic("not built") }
-
-// State returns the volume's state at our Claim. The caller may keep but not change it.
-func (o *Owner) State() *State { panic("not built") }
-
-// Previous tells of the owner before.
-func (o *Owner) Previous() Previous { panic("not built") }
-
-// Adopt records that the local directory now equals State (materialised, or it won). Until then no
-// append moves the lineage.
-func (o *Owner) Adopt() error { panic("not built") }
-
-// ShipBody returns the body of a Ship.
-func (o *Owner) ShipBody(ctx context.Context, s ShipRef) ([]byte, error) { panic("not built") }
-
-// Ship appends the batches first..last, both included. first must be Covered()+1.
-func (o *Owner) Ship(ctx context.Context, first, last uint64, body []byte) error { panic("not built") }
-
-// Commit appends a write-back round.
-func (o *Owner) Commit(ctx context.Context, c Commit) error { panic("not built") }
-
-// Covered returns the highest LSN that the log holds: of any Ship, or of the last Commit.
-func (o *Owner) Covered() uint64 { panic("not built") }
-
-// ShippedBytes returns the bytes of Ships since the last Commit.
-func (o *Owner) ShippedBytes() int64 { panic("not built") }
-
-// Valid returns nil if a request may be answered now: the lease holds. It never blocks.
-func (o *Owner) Valid() error { panic("not built") }
-
-// Wait returns once Valid would return nil; with ErrFenced when that will never be, or with ctx's error.
-func (o *Owner) Wait(ctx context.Context) error { panic("not built") }
-
-// Done is closed when the owner is fenced or closed; Err then says which.
-func (o *Owner) Done() <-chan struct{} { panic("not built") }
-
-// Err returns nil, ErrFenced or ErrClosed.
-func (o *Owner) Err() error { panic("not built") }
-
-// Discard remembers uploaded objects that no Commit will ever name, for deletion.
-func (o *Owner) Discard(objects []string) { panic("not built") }
-
-// Deletable returns objects that no state needs and whose grace (from when a record stopped naming them) is over.
-func (o *Owner) Deletable(grace time.Duration) []string { panic("not built") }
-
-// Deleted forgets objects that were deleted.
-func (o *Owner) Deleted(objects []string) { panic("not built") }
-
-// Release ends our turn cleanly: Valid fails from its beginning, nothing is appended after it.
-func (o *Owner) Release(ctx context.Context) error { panic("not built") }
-
-// Close ends our goroutines without a Release.
-func (o *Owner) Close() error { panic("not built") }
 
 // Status is what Inspect tells of a volume's log without claiming it.
 type Status struct {
@@ -220,9 +169,4 @@ type Status struct {
 	Tables     int           `json:"tables"`
 	Bytes      int64         `json:"bytes"`
 	HeadAge    time.Duration `json:"head_age_ns"` // by the store's clock
-}
-
-// Inspect reads the log's head and state.
-func Inspect(ctx context.Context, store object.Store, key *seal.Key, volume seal.VolumeID) (Status, error) {
-	panic("not built")
 }
