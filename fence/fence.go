@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"zerofs/tiers/disk"
 	"zerofs/tiers/object"
 	"zerofs/tiers/seal"
 )
