@@ -81,73 +81,73 @@ type Counter interface {
 // CountsOf returns the counts of store: what the backend or Count counted, with what the wrappers
 // above it add. A store that nothing counts gives zeros.
 func CountsOf(store Store) Counts {
-	var c Counts
-	for store != nil {
+	var above Counts
+	for ; store != nil; store = below(store) {
 		switch s := store.(type) {
 		case *Retrying:
-			c.Retried += s.retried.Load()
-			store = s.store
+			above.Retried += s.retried.Load()
 		case *Hedging:
-			c.Hedged += s.hedged.Load()
-			c.HedgedWon += s.won.Load()
-			store = s.store
+			above.Hedged += s.hedged.Load()
+			above.HedgedWon += s.won.Load()
 		case Counter:
-			below := s.Counts()
-			below.Retried += c.Retried
-			below.Hedged += c.Hedged
-			below.HedgedWon += c.HedgedWon
-			return below
-		default:
+			c := s.Counts()
+			c.Retried, c.Hedged, c.HedgedWon = above.Retried, above.Hedged, above.HedgedWon
 			return c
 		}
 	}
-	return c
+	return above
 }
 
 // Counting is a Store that counts. See Count.
 type Counting struct {
 	store Store
-	Counters
+	count Counters
 }
 
 // Count returns a store that counts the requests to store, for backends that do not count by
 // themselves. It belongs directly above the backend, below Hedge and Retry.
 func Count(store Store) *Counting { return &Counting{store: store} }
 
+// Counts returns how many requests there were.
+func (c *Counting) Counts() Counts { return c.count.Counts() }
+
+// Unwrap returns the store below.
+func (c *Counting) Unwrap() Store { return c.store }
+
 // Put counts and passes on.
 func (c *Counting) Put(ctx context.Context, key string, body Body, opts PutOptions) (Info, error) {
-	c.Counters.Put.Add(1)
-	c.BytesUp.Add(body.Size())
+	c.count.Put.Add(1)
+	c.count.BytesUp.Add(body.Size())
 	info, err := c.store.Put(ctx, key, body, opts)
-	return info, c.Done(err)
+	return info, c.count.Done(err)
 }
 
 // Get counts and passes on.
 func (c *Counting) Get(ctx context.Context, key string, off int64, dst []byte) (int, Info, error) {
-	c.Counters.Get.Add(1)
+	c.count.Get.Add(1)
 	n, info, err := c.store.Get(ctx, key, off, dst)
-	c.BytesDown.Add(int64(n))
-	return n, info, c.Done(err)
+	c.count.BytesDown.Add(int64(n))
+	return n, info, c.count.Done(err)
 }
 
 // Head counts and passes on.
 func (c *Counting) Head(ctx context.Context, key string) (Info, error) {
-	c.Counters.Head.Add(1)
+	c.count.Head.Add(1)
 	info, err := c.store.Head(ctx, key)
-	return info, c.Done(err)
+	return info, c.count.Done(err)
 }
 
 // List counts and passes on.
 func (c *Counting) List(ctx context.Context, prefix, after string) (Page, error) {
-	c.Counters.List.Add(1)
+	c.count.List.Add(1)
 	page, err := c.store.List(ctx, prefix, after)
-	return page, c.Done(err)
+	return page, c.count.Done(err)
 }
 
 // Delete counts and passes on.
 func (c *Counting) Delete(ctx context.Context, keys ...string) error {
-	c.Counters.Delete.Add(int64(len(keys)))
-	return c.Done(c.store.Delete(ctx, keys...))
+	c.count.Delete.Add(int64(len(keys)))
+	return c.count.Done(c.store.Delete(ctx, keys...))
 }
 
 // Ordered passes on.

@@ -57,6 +57,9 @@ func Hedge(store Store, opts HedgeOptions) *Hedging {
 	return &Hedging{store: store, opts: opts}
 }
 
+// Unwrap returns the store below.
+func (h *Hedging) Unwrap() Store { return h.store }
+
 // Get reads a range of an object.
 func (h *Hedging) Get(ctx context.Context, key string, off int64, dst []byte) (int, Info, error) {
 	if len(dst) > hedgeSizeMax {

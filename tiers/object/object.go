@@ -55,7 +55,8 @@ type Store interface {
 	Ordered() bool
 }
 
-// Body is what Put stores; *bytes.Reader is one. It may be read several times and concurrently.
+// Body is what Put stores; *bytes.Reader is one. It may be read several times and concurrently,
+// but not after Put has returned.
 type Body interface {
 	io.ReaderAt
 	Size() int64

@@ -67,6 +67,9 @@ func Retry(store Store, opts RetryOptions) *Retrying {
 	return &Retrying{store: store, opts: opts, log: retryLog{logger: opts.Logger, now: opts.Now}}
 }
 
+// Unwrap returns the store below.
+func (r *Retrying) Unwrap() Store { return r.store }
+
 // Put stores body. With IfAbsent it makes one attempt.
 func (r *Retrying) Put(ctx context.Context, key string, body Body, opts PutOptions) (Info, error) {
 	if opts.IfAbsent {
