@@ -25,7 +25,7 @@ type Reader struct {
 func (t *Tier) OpenFile(id seal.FileID, size int64) (*Reader, error) {
 	tb := t.acquire(id)
 	if tb == nil {
-		return nil, fmt.Errorf("%w: table %x", ErrNotLocal, id)
+		return nil, fmt.Errorf("%w: table %v", ErrNotLocal, id)
 	}
 	r, err := tb.reader(size)
 	if err != nil {
@@ -39,7 +39,7 @@ func (t *Tier) OpenFile(id seal.FileID, size int64) (*Reader, error) {
 
 func (tb *table) reader(size int64) (*Reader, error) {
 	if size < 0 || seal.StoredSize(size) != tb.stored {
-		return nil, fmt.Errorf("nvme: table %x: %w: %d bytes stored, not those of %d bytes", tb.id, seal.ErrCorrupt, tb.stored, size)
+		return nil, fmt.Errorf("nvme: table %v: %w: %d bytes stored, not those of %d bytes", tb.id, seal.ErrCorrupt, tb.stored, size)
 	}
 	f, err := tb.open()
 	if err != nil {
@@ -62,10 +62,10 @@ func (r *Reader) Close() error {
 // ReadAt reads plaintext. A frame that does not authenticate is an error that wraps seal.ErrCorrupt.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if r.closed.Load() {
-		return 0, fmt.Errorf("%w: table %x", ErrClosed, r.table.id)
+		return 0, fmt.Errorf("%w: table %v", ErrClosed, r.table.id)
 	}
 	if off < 0 {
-		return 0, fmt.Errorf("nvme: read table %x: negative offset %d", r.table.id, off)
+		return 0, fmt.Errorf("nvme: read table %v: negative offset %d", r.table.id, off)
 	}
 	if off >= r.size {
 		return 0, eofUnlessEmpty(p)
@@ -76,7 +76,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 		n, err := r.readFrames(want[done:], off+int64(done))
 		done += n
 		if err != nil {
-			return done, fmt.Errorf("nvme: read table %x: %w", r.table.id, err)
+			return done, fmt.Errorf("nvme: read table %v: %w", r.table.id, err)
 		}
 	}
 	if done < len(p) {
@@ -150,10 +150,10 @@ func (s stored) Size() int64 { return s.r.table.stored }
 func (s stored) ReadAt(p []byte, off int64) (int, error) {
 	r := s.r
 	if r.closed.Load() {
-		return 0, fmt.Errorf("%w: table %x", ErrClosed, r.table.id)
+		return 0, fmt.Errorf("%w: table %v", ErrClosed, r.table.id)
 	}
 	if off < 0 {
-		return 0, fmt.Errorf("nvme: read table %x: negative offset %d", r.table.id, off)
+		return 0, fmt.Errorf("nvme: read table %v: negative offset %d", r.table.id, off)
 	}
 	if off >= r.table.stored {
 		return 0, eofUnlessEmpty(p)
@@ -164,7 +164,7 @@ func (s stored) ReadAt(p []byte, off int64) (int, error) {
 		n, err := readUnaligned(r.file, want[done:], off+int64(done))
 		done += n
 		if err != nil {
-			return done, fmt.Errorf("nvme: read table %x at %d: %w", r.table.id, off+int64(done), err)
+			return done, fmt.Errorf("nvme: read table %v at %d: %w", r.table.id, off+int64(done), err)
 		}
 	}
 	if done < len(p) {

@@ -108,7 +108,7 @@ func (tb *table) open() (*tableFile, error) {
 	}
 	f, err := tb.openFile()
 	if err != nil {
-		return nil, fmt.Errorf("nvme: open table %x: %w", tb.id, err)
+		return nil, fmt.Errorf("nvme: open table %v: %w", tb.id, err)
 	}
 	tb.file.Store(f)
 	if tb.tier.opened.Add(1) > openMax {
@@ -233,7 +233,7 @@ func (t *Tier) Drop(id seal.FileID) error {
 	}
 	if !tb.clean {
 		t.mu.Unlock()
-		return fmt.Errorf("nvme: drop table %x: %w", id, ErrDirty)
+		return fmt.Errorf("nvme: drop table %v: %w", id, ErrDirty)
 	}
 	return t.doomAndUnlock(tb)
 }

@@ -72,13 +72,13 @@ func (b *block) seal(f *seal.File, last bool) int {
 func (t *Tier) Create(id seal.FileID) (*Writer, error) {
 	sealed, err := t.key.File(id)
 	if err != nil {
-		return nil, fmt.Errorf("nvme: create table %x: %w", id, err)
+		return nil, fmt.Errorf("nvme: create table %v: %w", id, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, written := t.writing[id]
 	if written || t.local[id] != nil {
-		return nil, fmt.Errorf("nvme: create table %x: it exists", id)
+		return nil, fmt.Errorf("nvme: create table %v: it exists", id)
 	}
 	t.writing[id] = struct{}{}
 	return &Writer{tier: t, id: id, seal: sealed, failed: make(chan struct{}), stop: make(chan struct{})}, nil
@@ -91,12 +91,12 @@ func (w *Writer) Size() int64 { return w.size }
 // final: nothing but Abort helps.
 func (w *Writer) Write(p []byte) (int, error) {
 	if w.done {
-		return 0, fmt.Errorf("nvme: write table %x: %w", w.id, ErrClosed)
+		return 0, fmt.Errorf("nvme: write table %v: %w", w.id, ErrClosed)
 	}
 	done := 0
 	for done < len(p) {
 		if err := w.room(); err != nil {
-			return done, fmt.Errorf("nvme: write table %x: %w", w.id, err)
+			return done, fmt.Errorf("nvme: write table %v: %w", w.id, err)
 		}
 		b := w.block
 		at := b.frameAt(b.n-1) + b.fill
@@ -130,7 +130,7 @@ func (w *Writer) room() error {
 func (w *Writer) newBlock() *block {
 	b := &block{buf: disk.GetBuf(blockSize), off: w.next, first: w.frame, n: 1}
 	if w.next == 0 {
-		b.start = copy(b.buf, w.seal.Header())
+		b.start = len(w.seal.AppendHeader(b.buf[:0]))
 	}
 	return b
 }
@@ -210,11 +210,11 @@ func (w *Writer) drain() error {
 // Finish seals the last frame and makes file and name durable. After an error the file is gone.
 func (w *Writer) Finish() error {
 	if w.done {
-		return fmt.Errorf("nvme: finish table %x: %w", w.id, ErrClosed)
+		return fmt.Errorf("nvme: finish table %v: %w", w.id, ErrClosed)
 	}
 	if err := w.finish(); err != nil {
 		w.Abort()
-		return fmt.Errorf("nvme: finish table %x: %w", w.id, err)
+		return fmt.Errorf("nvme: finish table %v: %w", w.id, err)
 	}
 	return nil
 }
