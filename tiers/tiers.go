@@ -1,10 +1,13 @@
-// Package tiers gives Pebble a directory whose table files live on NVMe first and in the bucket later.
 package tiers
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -24,7 +27,7 @@ type CommitLog interface {
 	Deleted(objects []string)
 }
 
-// Options is what Open needs.
+// Options is what Open needs. All fields are required.
 type Options struct {
 	Disk     disk.FS
 	Dir      string // of the map and the meta files; the NVMe tier has its own
@@ -34,48 +37,135 @@ type Options struct {
 	Epoch    fence.Epoch
 	Log      CommitLog
 	Barrier  func() error // returns when every LSN enqueued at the call is durable in the local journal
-	Rand     io.Reader
+	Rand     io.Reader    // of ids and object names: crypto/rand.Reader
 	Boottime func() time.Duration
 	Logger   *slog.Logger
 }
 
+// ErrClosed reports use after Close.
+var ErrClosed = errors.New("tiers: closed")
+
 // FS is the directory. It implements vfs.FS.
-type FS struct{ vfs.FS }
+type FS struct {
+	opts   Options
+	ctx    context.Context // ends with Stop or Close
+	cancel context.CancelCauseFunc
+	fetch  *fetcher
 
-// Materialise makes Dir hold exactly the tree of state. Dir must not exist; it appears whole or not at all.
-func Materialise(ctx context.Context, opts Options, state *fence.State) error { panic("not built") }
+	randMu sync.Mutex // guards opts.Rand
 
-// Open opens Dir. With no Dir yet it is an empty tree. What a killed process left in the page
-// cache is made durable before it is believed. base is the state that the next Commit's deltas build on.
-func Open(ctx context.Context, opts Options, base *fence.State) (*FS, error) { panic("not built") }
+	// mu guards what follows, and what table, metaFile and scratch say it guards. It is taken
+	// last, but for fetcher.mu, and never held across a read or write of disk or store.
+	mu         sync.Mutex
+	names      map[string]file
+	pending    []byte // operations that the map file does not have yet
+	pendingOps uint64 // operations ever made
+	flushedOps uint64 // of those, how many are durable
+	deadTables []*table
+	deadMetas  []deadMeta
+	changes    uint64 // changes of what a Commit would say
+	dirtyFiles int64  // table files that no Commit named
+	dirtyBytes int64  // and their bytes
 
-// WriteBack runs one round: capture, upload what is dirty, Commit with the given LSN.
-func (f *FS) WriteBack(ctx context.Context, lsn func() (uint64, error)) error { panic("not built") }
+	// flushMu guards the map file. Taken after metaFile.syncMu and before mu.
+	flushMu    sync.Mutex
+	mapFile    vfs.File
+	mapLog     *seal.Log
+	mapStored  int64         // bytes of the map file
+	mapBase    int64         // of them, what the last rewrite wrote
+	mapErr     error         // of a write that failed: final
+	flushedSeq atomic.Uint64 // number of the last durable record; changed under flushMu
 
-// Changed reports whether a round would change the bucket.
-func (f *FS) Changed() bool { panic("not built") }
+	tidyKick chan struct{}
+	tasks    sync.WaitGroup // tidy
 
-// Collect deletes objects that nothing needs any more.
-func (f *FS) Collect(ctx context.Context) error { panic("not built") }
-
-// SweepOrphans deletes objects of dead epochs that no state and no local file names.
-func (f *FS) SweepOrphans(ctx context.Context, state *fence.State, minAge time.Duration) error {
-	panic("not built")
+	wb writeback
 }
 
 // Usage is the FS's state.
 type Usage struct {
-	DirtyBytes, DirtyFiles int64
-	Tables, TableBytes     int64
+	DirtyBytes, DirtyFiles int64 // sealed bytes of table files that no Commit names, and their number
+	Tables, TableBytes     int64 // table files that have a name, and the bytes of their plaintext
 	Uploaded, Fetched      int64 // bytes since Open
-	Rounds                 int64
+	Rounds                 int64 // write-back rounds that appended a Commit, since Open
 }
 
 // Usage returns counters.
-func (f *FS) Usage() Usage { panic("not built") }
+func (f *FS) Usage() Usage {
+	u := Usage{
+		Uploaded: f.wb.uploadedBytes.Load(),
+		Fetched:  f.fetch.bytes.Load(),
+		Rounds:   f.wb.rounds.Load(),
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u.DirtyBytes, u.DirtyFiles = f.dirtyBytes, f.dirtyFiles
+	for _, x := range f.names {
+		if t, ok := x.(*table); ok && t.whole {
+			u.Tables++
+			u.TableBytes += t.size
+		}
+	}
+	return u
+}
 
-// Stop ends reads that wait for the store, with cause; every later call fails with it.
-func (f *FS) Stop(cause error) { panic("not built") }
+// Stop ends reads that wait for the store, with cause; every later call fails with it. A Commit
+// on its way is no longer waited for.
+func (f *FS) Stop(cause error) { f.cancel(cause) }
 
-// Close ends the goroutines.
-func (f *FS) Close() error { panic("not built") }
+// Close ends the goroutines and makes the directory durable. Pebble must be closed before.
+func (f *FS) Close() error {
+	f.cancel(ErrClosed)
+	f.fetch.close()
+	f.tasks.Wait()
+	f.wb.running.Wait()
+	err := f.flush(true)
+	if err == nil {
+		f.removeDead()
+	}
+	err = errors.Join(err, f.closeMap())
+	for _, m := range f.metas() {
+		err = errors.Join(err, closeMeta(m))
+	}
+	return err
+}
+
+// metas returns the meta files that have a name.
+func (f *FS) metas() (metas []*metaFile) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, x := range f.names {
+		if m, ok := x.(*metaFile); ok {
+			metas = append(metas, m)
+		}
+	}
+	return metas
+}
+
+// ended returns why the file system stopped, or nil.
+func (f *FS) ended() error { return context.Cause(f.ctx) }
+
+// pause waits for d and returns false when the file system stopped meanwhile.
+func (f *FS) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-f.ctx.Done():
+		return false
+	}
+}
+
+// local returns the path of a file in Dir.
+func (f *FS) local(name string) string { return f.opts.Disk.PathJoin(f.opts.Dir, name) }
+
+// random fills p with random bytes.
+func (f *FS) random(p []byte) error {
+	f.randMu.Lock()
+	defer f.randMu.Unlock()
+	if _, err := io.ReadFull(f.opts.Rand, p); err != nil {
+		return fmt.Errorf("tiers: random bytes: %w", err)
+	}
+	return nil
+}
