@@ -9,6 +9,7 @@ import (
 
 	"zerofs/fence"
 	"zerofs/tiers/object"
+	"zerofs/tiers/seal"
 )
 
 const (
@@ -201,16 +202,33 @@ func (f *FS) apply(r *round) {
 	}
 }
 
-// put uploads one table file.
+// putObject uploads one table file. An object that exists already is an upload of the same bytes
+// which an abandoned round, or a process before us, did not live to see: nobody else has the name.
 func (f *FS) putObject(ctx context.Context, c captured) error {
 	r, err := f.opts.NVMe.OpenFile(c.t.id, c.t.size)
 	if err != nil {
 		return fmt.Errorf("upload %s: %w", c.name, err)
 	}
 	defer r.Close()
-	if _, err := object.PutUnique(ctx, f.opts.Store, c.t.object, r.Stored()); err != nil {
+	_, err = object.PutUnique(ctx, f.opts.Store, c.t.object, r.Stored())
+	if errors.Is(err, object.ErrExists) {
+		return f.checkObject(ctx, c)
+	}
+	if err != nil {
 		return fmt.Errorf("upload %s: %w", c.name, err)
 	}
 	f.wb.uploadedBytes.Add(c.t.stored())
+	return nil
+}
+
+// checkObject makes sure that an object which exists is the table file by its size.
+func (f *FS) checkObject(ctx context.Context, c captured) error {
+	info, err := f.opts.Store.Head(ctx, c.t.object)
+	if err == nil && info.Size != c.t.stored() {
+		err = fmt.Errorf("object %s: %w: it has %d bytes, not %d", c.t.object, seal.ErrCorrupt, info.Size, c.t.stored())
+	}
+	if err != nil {
+		return fmt.Errorf("upload %s: %w", c.name, err)
+	}
 	return nil
 }
