@@ -28,7 +28,7 @@ const (
 // kept in each keyring entry.
 type KDF struct {
 	Passes    uint32 // 1 to 16
-	MemoryKiB uint32 // 8 to 1 GiB; at least 8 per thread
+	MemoryKiB uint32 // 8 per thread, to 256 MiB
 	Threads   uint32 // 1 to 16
 }
 
@@ -38,7 +38,7 @@ var DefaultKDF = KDF{Passes: 3, MemoryKiB: 64 << 10, Threads: 4}
 // valid bounds what an entry, which is read before it is authenticated, can make us spend.
 func (p KDF) valid() bool {
 	return p.Passes >= 1 && p.Passes <= 16 && p.Threads >= 1 && p.Threads <= 16 &&
-		p.MemoryKiB >= 8*p.Threads && p.MemoryKiB <= 1<<20
+		p.MemoryKiB >= 8*p.Threads && p.MemoryKiB <= 256<<10
 }
 
 // wrapping returns the AEAD under the password's key.

@@ -12,6 +12,7 @@ import (
 const (
 	logMagic      = "ZFSLOG1\n"
 	logHeaderSize = 64
+	logCheckSize  = 16
 	recMagic      = "ZREC"
 	recHeaderSize = 56
 	recAlign      = 8
@@ -42,8 +43,11 @@ type Log struct {
 
 // NewLog begins a sealed log with a new id; Header is what the file starts with.
 func (k *Key) NewLog(id FileID) (*Log, error) {
-	l := &Log{header: logHeader(k.cipher, id), offset: logHeaderSize}
-	var err error
+	header, err := k.logHeader(id)
+	if err != nil {
+		return nil, fmt.Errorf("seal: log %v: %w", id, err)
+	}
+	l := &Log{header: header, offset: logHeaderSize}
 	if l.aead, err = k.AEAD("log seal", l.header); err != nil {
 		return nil, fmt.Errorf("seal: log %v: %w", id, err)
 	}
@@ -65,12 +69,19 @@ func (k *Key) mac(label string, salt []byte) (hash.Hash, error) {
 	return hmac.New(sha256.New, sub), nil
 }
 
-func logHeader(c Cipher, id FileID) []byte {
+// logHeader returns the header of the log with the given id.
+func (k *Key) logHeader(id FileID) ([]byte, error) {
 	h := make([]byte, 0, logHeaderSize)
 	h = append(h, logMagic...)
-	h = append(h, byte(c), 0, 0, 0, 0, 0, 0, 0)
+	h = append(h, byte(k.cipher), 0, 0, 0, 0, 0, 0, 0)
 	h = append(h, id[:]...)
-	return h[:logHeaderSize]
+	mac, err := k.mac("log header", nil)
+	if err != nil {
+		return nil, err
+	}
+	mac.Write(h)
+	h = append(h, mac.Sum(nil)[:logCheckSize]...)
+	return h[:logHeaderSize], nil
 }
 
 // Header returns the log file's first bytes.

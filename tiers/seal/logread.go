@@ -73,11 +73,11 @@ func (k *Key) openHeader(buf []byte) (*Log, error) {
 	if len(buf) < logHeaderSize {
 		return nil, nil
 	}
-	id := FileID(buf[16:32])
-	if !bytes.Equal(buf[:logHeaderSize], logHeader(k.cipher, id)) {
-		return nil, nil
+	l, err := k.NewLog(FileID(buf[16:32]))
+	if err != nil || bytes.Equal(buf[:logHeaderSize], l.header) {
+		return l, err
 	}
-	return k.NewLog(id)
+	return nil, nil
 }
 
 // open returns the payload of the record at l.offset, decrypted in place.
@@ -93,7 +93,11 @@ func (l *Log) open(buf []byte) (payload []byte, ok bool) {
 	if n >= MaxRecord || uint64(len(rec)) < recordSize(n) {
 		return nil, false
 	}
-	head, body := rec[:recHeaderSize], rec[recHeaderSize:recHeaderSize+n+Overhead]
+	end := recHeaderSize + n + Overhead
+	if padding := rec[end:recordSize(n)]; !bytes.Equal(padding, zeros[:len(padding)]) {
+		return nil, false
+	}
+	head, body := rec[:recHeaderSize], rec[recHeaderSize:end]
 	payload, err := l.aead.Open(body[:0], head[recNonce:recCheck], body, head)
 	return payload, err == nil
 }

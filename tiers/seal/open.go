@@ -90,13 +90,13 @@ type keyring struct {
 // refusal is the error when no entry opens.
 func (r *keyring) refusal() error {
 	if len(r.entries) == 0 {
-		return fmt.Errorf("seal: no usable keyring entry: %w", errors.Join(r.bad...))
+		return fmt.Errorf("seal: none of %d keyring entries can be used: %w", len(r.numbers), r.bad[0])
 	}
-	err := fmt.Errorf("%w: none of %d keyring entries opens with it", ErrPassword, len(r.entries))
-	for _, b := range r.bad {
-		err = fmt.Errorf("%w; %v", err, b)
+	if len(r.bad) > 0 {
+		return fmt.Errorf("%w: it opens none of %d keyring entries, and %d cannot be used: %v",
+			ErrPassword, len(r.numbers), len(r.bad), r.bad[0])
 	}
-	return err
+	return fmt.Errorf("%w: it opens none of %d keyring entries", ErrPassword, len(r.numbers))
 }
 
 // readKeyring reads all entries. Without any the error wraps ErrNoVolume.
@@ -163,6 +163,9 @@ func createKeyring(ctx context.Context, store object.Store, password []byte, opt
 	if err := checkUnused(ctx, store); err != nil {
 		return err
 	}
+	if err := opts.description().check(); err != nil {
+		return fmt.Errorf("seal: create volume: %w", err)
+	}
 	var root [keySize]byte
 	if _, err := io.ReadFull(opts.Rand, root[:]); err != nil {
 		return fmt.Errorf("seal: random bytes for the root secret: %w", err)
@@ -176,6 +179,11 @@ func createKeyring(ctx context.Context, store object.Store, password []byte, opt
 		return fmt.Errorf("seal: create keyring: %w", err)
 	}
 	return nil
+}
+
+// description returns the volume that is to be made, without id and key.
+func (o *VolumeOptions) description() *Volume {
+	return &Volume{Format: FormatVersion, ChunkSize: o.ChunkSize, Cipher: o.Cipher, Compression: o.Compression}
 }
 
 // checkUnused refuses to make key material where a volume's data already are: they could never be read again.
@@ -215,7 +223,7 @@ func createDescription(ctx context.Context, store object.Store, root [keySize]by
 	if err := checkUnused(ctx, store); err != nil {
 		return err
 	}
-	v := &Volume{Format: FormatVersion, ChunkSize: opts.ChunkSize, Cipher: opts.Cipher, Compression: opts.Compression}
+	v := opts.description()
 	if _, err := io.ReadFull(opts.Rand, v.ID[:]); err != nil {
 		return fmt.Errorf("seal: random bytes for the volume id: %w", err)
 	}

@@ -48,7 +48,8 @@
 //	8       1      cipher
 //	9       7      zeros
 //	16      16     log id
-//	32      32     zeros
+//	32      16     check: HMAC-SHA256("log header" key without salt, bytes 0 to 31), cut
+//	48      16     zeros
 //	64             records, each on a multiple of 8, padded with zeros
 //
 // and a record at offset o (8 bytes where it goes into a MAC)
