@@ -127,7 +127,7 @@ func fill(t *testing.T, s object.Store, format string, n int) []string {
 func testListPages(t *testing.T, s object.Store) {
 	put(t, s, "a-before", nil, object.PutOptions{})
 	put(t, s, "z-after", nil, object.PutOptions{})
-	keys := fill(t, s, "log/%016x", 2*object.PageMax+3)
+	keys := fill(t, s, "log/%016x", object.PageMax+3)
 	wantListing(t, s, "log/", keys)
 	if !s.Ordered() {
 		return
