@@ -108,7 +108,7 @@ func TestLogTornTail(t *testing.T) {
 					t.Fatalf("%v: cut at %d, tail of %d: %d bytes, %v", c, n, len(tail), len(got), err)
 				}
 				if header && end != int64(offsets[whole]) || !header && (end != 0 || l != nil) {
-					t.Fatalf("%v: cut at %d: end %d, want %d", c, n, end, wantEnd)
+					t.Fatalf("%v: cut at %d: end %d, want %d", c, n, end, offsets[whole])
 				}
 				if _, _, _, err := readLog(k, append(bytes.Clone(stored[:n]), tail...), len(want)+1); !errors.Is(err, ErrCorrupt) {
 					t.Fatalf("%v: cut at %d below captured: %v", c, n, err)
