@@ -1,0 +1,116 @@
+package fence
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func table(name string) Table {
+	return Table{Name: name, Object: "files/0000000000000001-" + name, Size: 100, ID: [16]byte{1}}
+}
+
+// TestHappy ships, commits, releases, and finds it all again on the same and on another host.
+func TestHappy(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.host("a")
+		o := a.mustOpen()
+		if o.Epoch() != 1 || o.LocalWins() || o.Previous() != (Previous{}) || o.Valid() != nil {
+			t.Fatalf("new volume: epoch %d, wins %v, %+v, %v", o.Epoch(), o.LocalWins(), o.Previous(), o.Valid())
+		}
+		o.mustShip(10, "one to ten")
+		o.mustShip(12, strings.Repeat("big", 200_000))
+		if o.Covered() != 12 || o.ShippedBytes() != 600_010 {
+			t.Fatalf("covered %d, shipped %d", o.Covered(), o.ShippedBytes())
+		}
+		o.mustCommit(Commit{LSN: 10, Meta: []MetaDelta{{Name: "MANIFEST-1", Data: []byte("abc")}, {Name: "marker.x"}},
+			Added: []Table{table("1.sst"), table("2.sst")}})
+		o.mustCommit(Commit{LSN: 11, Meta: []MetaDelta{{Name: "MANIFEST-1", Offset: 3, Data: []byte("def")}},
+			Added: []Table{table("3.sst")}, Dropped: []string{"1.sst"}})
+		o.release()
+		w.wantErr(o.Valid(), ErrClosed)
+		w.wantErr(o.Err(), ErrClosed)
+		w.wantErr(o.Ship(t.Context(), 13, 13, nil), ErrClosed)
+
+		o = a.mustOpen()
+		if !o.LocalWins() || !o.Previous().Ours || !o.Previous().Released || o.Epoch() != 2 {
+			t.Fatalf("reopened: wins %v, %+v", o.LocalWins(), o.Previous())
+		}
+		want := describe(o.State())
+		o.release()
+		b := w.host("b").mustOpen()
+		if b.LocalWins() || !b.Previous().Released {
+			t.Fatalf("other host: wins %v, %+v", b.LocalWins(), b.Previous())
+		}
+		if got := describe(b.State()); got != want || !strings.Contains(got, "ship 11..12") {
+			t.Fatalf("state is %s, want %s", got, want)
+		}
+		body, err := b.ShipBody(t.Context(), b.State().Ships[0])
+		if err != nil || string(body) != strings.Repeat("big", 200_000) {
+			t.Fatalf("body of %d bytes, %v", len(body), err)
+		}
+		b.release()
+	})
+}
+
+// TestIdle counts what an idle volume asks of the store.
+func TestIdle(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.host("a")
+		o := a.mustOpen()
+		defer o.kill()
+		for hour := range 4 {
+			for minute := range 60 {
+				a.store.ResetCounts()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				c := a.store.Counts()
+				if n := c.Put + c.Get + c.List + c.Delete + c.Head; n > 4 {
+					t.Fatalf("hour %d minute %d: %d requests: %+v", hour, minute, n, c)
+				}
+				if o.Valid() != nil {
+					t.Fatalf("hour %d minute %d: %v", hour, minute, o.Valid())
+				}
+			}
+		}
+		if n := len(w.records()); n > 1000 {
+			t.Fatalf("%d records left after four idle hours", n)
+		}
+	})
+}
+
+// TestLeaseLapses takes the store away: requests wait, and go on afterwards.
+func TestLeaseLapses(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.host("a")
+		o := a.mustOpen()
+		defer o.kill()
+		a.store.SetOutage(true)
+		time.Sleep(testLease - time.Second)
+		if o.Valid() != nil {
+			t.Fatal(o.Valid())
+		}
+		time.Sleep(time.Second)
+		w.wantErr(o.Valid(), ErrLapsed)
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		w.wantErr(o.Wait(short), context.DeadlineExceeded)
+		waited := make(chan error, 1)
+		go func() { waited <- o.Wait(t.Context()) }()
+		shipped := make(chan error, 1)
+		go func() { shipped <- o.Ship(t.Context(), 1, 5, []byte("x")) }()
+		time.Sleep(time.Minute)
+		a.store.SetOutage(false)
+		if err := <-waited; err != nil {
+			t.Fatal(err)
+		}
+		if err := <-shipped; err != nil {
+			t.Fatal(err)
+		}
+		if o.Valid() != nil || o.Err() != nil {
+			t.Fatal(o.Valid(), o.Err())
+		}
+	})
+}
