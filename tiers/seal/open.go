@@ -154,14 +154,14 @@ func listKeyring(ctx context.Context, store object.Store) ([]uint64, error) {
 
 // createKeyring puts keyring/1. That another was faster is no error.
 func createKeyring(ctx context.Context, store object.Store, password []byte, opts VolumeOptions) error {
-	if _, err := store.Head(ctx, volumeKey); !errors.Is(err, object.ErrNotFound) {
-		if err == nil {
-			err = fmt.Errorf("there is a %s object but no keyring: %w", volumeKey, ErrCorrupt)
-		}
-		return fmt.Errorf("seal: create volume: %w", err)
-	}
-	if err := checkUnused(ctx, store); err != nil {
+	if found, err := leftover(ctx, store, volumeKey, "log/", "files/"); err != nil {
 		return err
+	} else if found != "" {
+		// All of these come after a keyring: without one now, it was lost.
+		if numbers, err := listKeyring(ctx, store); err != nil || len(numbers) > 0 {
+			return err
+		}
+		return fmt.Errorf("seal: create volume: there is %s but no keyring: %w", found, ErrCorrupt)
 	}
 	if err := opts.description().check(); err != nil {
 		return fmt.Errorf("seal: create volume: %w", err)
@@ -186,18 +186,19 @@ func (o *VolumeOptions) description() *Volume {
 	return &Volume{Format: FormatVersion, ChunkSize: o.ChunkSize, Cipher: o.Cipher, Compression: o.Compression}
 }
 
-// checkUnused refuses to make key material where a volume's data already are: they could never be read again.
-func checkUnused(ctx context.Context, store object.Store) error {
-	for _, prefix := range []string{"log/", "files/"} {
+// leftover returns an object below one of the prefixes, or "". Where a volume's data are, no key
+// material is made: they could never be read again.
+func leftover(ctx context.Context, store object.Store, prefixes ...string) (string, error) {
+	for _, prefix := range prefixes {
 		page, err := store.List(ctx, prefix, "")
 		if err != nil {
-			return fmt.Errorf("seal: create volume: %w", err)
+			return "", fmt.Errorf("seal: create volume: %w", err)
 		}
 		if len(page.Entries) > 0 {
-			return fmt.Errorf("seal: create volume: there is %s but no key for it: %w", page.Entries[0].Key, ErrCorrupt)
+			return page.Entries[0].Key, nil
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // openDescription reads the object volume, or makes it where a creator, we or another, did not
@@ -220,8 +221,14 @@ func openDescription(ctx context.Context, store object.Store, root [keySize]byte
 }
 
 func createDescription(ctx context.Context, store object.Store, root [keySize]byte, opts VolumeOptions) error {
-	if err := checkUnused(ctx, store); err != nil {
+	if found, err := leftover(ctx, store, "log/", "files/"); err != nil {
 		return err
+	} else if found != "" {
+		// These come after volume: without it now, it was lost.
+		if _, err := store.Head(ctx, volumeKey); errors.Is(err, object.ErrNotFound) {
+			return fmt.Errorf("seal: create volume: there is %s but no %s object: %w", found, volumeKey, ErrCorrupt)
+		}
+		return nil
 	}
 	v := opts.description()
 	if _, err := io.ReadFull(opts.Rand, v.ID[:]); err != nil {

@@ -312,6 +312,26 @@ func TestCreateRace(t *testing.T) {
 	}
 }
 
+// A creator that is overtaken by one which goes on to write the log ends with the other's volume.
+func TestCreateOvertaken(t *testing.T) {
+	for k := 1; k < 10; k++ {
+		b := newBucket().Bucket()
+		slow := b.Connect(1)
+		var want *Volume
+		slow.SetPlan(func(r objecttest.Request) objecttest.Fault {
+			if r.N == k {
+				want = create(t, b.Connect(2))
+				put(t, b.Connect(2), "log/0000000000000001", []byte("claim"))
+			}
+			return objecttest.Deliver
+		})
+		got, err := OpenVolume(ctx, slow, pass, options(rand.Reader))
+		if err != nil || want != nil && !same(got, want) {
+			t.Errorf("overtaken at request %d: %v", k, err)
+		}
+	}
+}
+
 func FuzzDecodeEntry(f *testing.F) {
 	e, err := newEntry(testRoot(), pass, 5, cheap, &counter{})
 	if err != nil {
