@@ -32,9 +32,10 @@ type Volume struct {
 	tree    *tiers.FS
 	engine  *engine.Engine
 
-	gate  gate
-	ships shipper
-	loops loops
+	metered meteredLog
+	gate    gate
+	ships   shipper
+	loops   loops
 
 	ctx     context.Context // ends when the volume fails or stops; background work runs under it
 	cancel  context.CancelCauseFunc
@@ -192,14 +193,30 @@ func (v *Volume) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	v.metered.Journal = v.journal
 	v.gate.init(v)
 	v.ships.init(v)
 	v.engine, err = engine.Open(ctx, engine.Options{
-		FS: v.tree, Dir: "", Log: v.journal, Durable: v.durable, Gate: v.gate.wait, Memory: v.memory,
+		FS: v.tree, Dir: "", Log: &v.metered, Durable: v.durable, Gate: v.gate.wait, Memory: v.memory,
 		ChunkSize: int(o.Volume.ChunkSize), Compression: o.Volume.Compression,
 		MemTableSize: o.memTableSize(), MemTables: memTables, Now: o.Now, Logger: v.log, Fatal: v.fail,
 	})
 	return err
+}
+
+// meteredLog counts what is appended to the journal.
+type meteredLog struct {
+	*journal.Journal
+	appended atomic.Int64 // bytes of payload
+}
+
+// Append is the journal's.
+func (m *meteredLog) Append(payload []byte, reserved int) (journal.LSN, error) {
+	lsn, err := m.Journal.Append(payload, reserved)
+	if err == nil {
+		m.appended.Add(int64(len(payload)))
+	}
+	return lsn, err
 }
 
 // durable waits until lsn is on stable storage as far as the configured durability asks.

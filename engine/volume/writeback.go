@@ -43,6 +43,7 @@ type loops struct {
 
 	commitFirst bool         // set before start: the first round is a Commit
 	lastCommit  atomic.Int64 // Boottime of the last Commit
+	roundAt     atomic.Int64 // bytes appended to the journal when the last round that succeeded began
 	flushing    atomic.Bool  // a memtable flush asked for by us is under way
 	lag         lagMeter
 	errors      atomic.Int64 // rounds that failed
@@ -106,7 +107,7 @@ func (l *loops) round(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	v := l.v
-	durable := v.journal.Durable()
+	appended, durable := v.metered.appended.Load(), v.journal.Durable()
 	behind := durable > v.ships.covered()
 	if !behind && !v.tree.Changed() && !l.commitFirst {
 		return nil
@@ -114,10 +115,18 @@ func (l *loops) round(ctx context.Context) error {
 	if !l.commitDue(behind) {
 		err := v.ships.ship(ctx, durable, shipBytesCalm)
 		if !errors.Is(err, errNeedCommit) {
-			return err
+			return l.ended(appended, err)
 		}
 	}
-	return l.commit(ctx, behind)
+	return l.ended(appended, l.commit(ctx, behind))
+}
+
+// ended notes that what was appended before a round is in the bucket, if the round succeeded.
+func (l *loops) ended(appended int64, err error) error {
+	if err == nil {
+		l.roundAt.Store(appended)
+	}
+	return err
 }
 
 // commitDue says whether a round is a Commit.
@@ -132,7 +141,7 @@ func (l *loops) commitDue(behind bool) bool {
 		v.tree.Usage().DirtyBytes > commitDirty ||
 		usage.Used > usage.Size/2 ||
 		age > commitAge ||
-		v.journal.Unshipped(v.ships.covered()) > commitUnshipped
+		v.metered.appended.Load()-l.roundAt.Load() > commitUnshipped
 }
 
 // commit runs a write-back round. With flush the memtables go to table files first, so that the
@@ -165,7 +174,8 @@ func (l *loops) commitNow(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return l.commit(ctx, true)
+	appended := l.v.metered.appended.Load()
+	return l.ended(appended, l.commit(ctx, true))
 }
 
 // flush writes the memtables to table files and waits.

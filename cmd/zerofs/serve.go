@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"zerofs/config"
+	"zerofs/engine/volume"
+	"zerofs/fence"
+	"zerofs/servers"
+	"zerofs/servers/admin"
+	"zerofs/tiers/disk"
+	"zerofs/tiers/object"
+	"zerofs/tiers/seal"
+)
+
+// errSignal is the cause of a stop that was asked for.
+var errSignal = errors.New("signal")
+
+// process is one run of a volume.
+type process struct {
+	cfg   *config.Config
+	log   *slog.Logger
+	waits *waits
+	state *state // what the admin socket tells
+	admin *admin.Server
+	store object.Store
+	vol   *volume.Volume
+	nbd   *nbdServers
+}
+
+// serve runs the volume until a signal, a failure, or another owner ends it. ready is called when
+// requests are answered.
+func serve(cfg *config.Config, stderr io.Writer, ready func()) error {
+	log := newLogger(stderr, cfg.Log)
+	limitMemory(cfg.Memory.Size)
+	raiseFileLimit()
+	p := &process{cfg: cfg, log: log, waits: &waits{log: log}, state: newState(cfg)}
+	p.state.waits = p.waits
+	ctx, stop := stopOnSignal(log)
+	defer stop()
+
+	err := p.open(ctx)
+	if err == nil {
+		log.Info("serving", "volume", cfg.Volume.URL, "epoch", p.vol.Status().Epoch, "durability", cfg.Journal.Durability)
+		if ready != nil {
+			ready()
+		}
+		err = p.run(ctx)
+	} else if context.Cause(ctx) != nil && errors.Is(err, context.Cause(ctx)) {
+		err = nil // told to stop before it served: nothing is left behind
+	}
+	return errors.Join(err, p.close(ctx))
+}
+
+// signalEcho is how soon after the first a signal is taken for the same one: timeout(1) and process
+// managers signal a process and then its group.
+const signalEcho = 200 * time.Millisecond
+
+// stopOnSignal returns a context that ends at the first SIGTERM or SIGINT. The second ends the process.
+func stopOnSignal(log *slog.Logger) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case s := <-ch:
+			log.Info("stopping; a second signal stops at once", "signal", s.String())
+			cancel(errSignal)
+		case <-done:
+			return
+		}
+		first := time.Now()
+		for {
+			select {
+			case s := <-ch:
+				if time.Since(first) < signalEcho {
+					continue
+				}
+				log.Error("stopped at once", "signal", s.String())
+				os.Exit(exitStatus(errUnclean))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(ch)
+		close(done)
+		cancel(nil)
+	}
+}
+
+// open brings everything up, in order: store, keyring, volume, devices, listeners.
+func (p *process) open(ctx context.Context) (err error) {
+	p.store, err = openStore(ctx, p.cfg, p.log)
+	if err != nil {
+		return err
+	}
+	done := p.waits.begin("store")
+	sealed, err := openVolume(ctx, p.cfg, p.store, true)
+	done()
+	if err != nil {
+		return err
+	}
+	p.state.setStore(p.store)
+	p.vol, err = volume.Open(ctx, p.volumeOptions(sealed))
+	if err != nil {
+		return err
+	}
+	p.state.setVolume(p.vol)
+	if n := p.cfg.NBD; n != nil {
+		for _, d := range n.Devices {
+			if err := p.vol.EnsureDevice(ctx, d.Name, d.Size); err != nil {
+				return err
+			}
+		}
+		if p.nbd, err = startNBD(ctx, n, p.vol, p.log); err != nil {
+			return err
+		}
+		p.state.setNBD(p.nbd)
+	}
+	return p.listenAdmin(ctx, p.cfg.Admin.Listen, "")
+}
+
+func (p *process) volumeOptions(sealed *seal.Volume) volume.Options {
+	c := p.cfg
+	return volume.Options{
+		Disk: disk.OS(), NVMeDir: c.NVMe.Dir, NVMeSize: c.NVMe.Size, JournalDir: c.Journal.Dir, JournalSize: c.Journal.Size,
+		MemorySize: c.Memory.Size, Store: p.store, Volume: sealed,
+		Durability: map[string]fence.Durability{"local": fence.Local, "object": fence.Object}[c.Journal.Durability],
+		Interval:   c.Writeback.Interval,
+		Owner:      c.Fence.Owner, Lease: c.Fence.Lease,
+		Takeover:       map[string]fence.Takeover{"wait": fence.Wait, "never": fence.Never, "force": fence.Force}[c.Fence.Takeover],
+		ContinueOnLoss: c.Fence.LeaseLoss == "continue", RefuseAfterLoss: c.Fence.AfterLoss == "refuse",
+		Identity: identity, Boottime: boottime, Now: time.Now, Rand: rand.Reader, Logger: p.log, Waiting: p.waits.begin,
+		// The admin socket lies in the data directory, so it waits until that is ours.
+		Locked: func(ctx context.Context) error { return p.listenAdmin(ctx, nil, c.Admin.UnixSocket) },
+	}
+}
+
+func (p *process) listenAdmin(ctx context.Context, addrs []string, unix string) error {
+	lns, err := servers.Listen(ctx, addrs, unix)
+	if err != nil {
+		return err
+	}
+	if p.admin == nil {
+		p.admin = admin.New(p.state, p.log)
+	}
+	for _, ln := range lns {
+		if unix == "" && len(p.cfg.Admin.Allow) > 0 {
+			ln = servers.Allow(ln, p.cfg.Admin.Allow, p.log)
+		}
+		p.admin.Go(ln)
+	}
+	return nil
+}
+
+// run waits for what ends the volume.
+func (p *process) run(ctx context.Context) error {
+	var nbdFailed <-chan error
+	if p.nbd != nil {
+		nbdFailed = p.nbd.failed
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.vol.Done():
+		return p.vol.Err()
+	case err := <-nbdFailed:
+		return err
+	}
+}
+
+// close stops the servers, then the volume, within stop_timeout.
+func (p *process) close(context.Context) error {
+	p.state.setStopping()
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Volume.StopTimeout)
+	defer cancel()
+	if p.nbd != nil {
+		p.nbd.shutdown(ctx, p.vol.Err() != nil)
+	}
+	var err error
+	if p.vol != nil {
+		done := p.waits.begin("upload")
+		err = p.vol.Close(ctx)
+		done()
+		switch {
+		case errors.Is(err, volume.ErrNotUploaded):
+			p.log.Error("stopped; the journal keeps what was not uploaded", "error", err, "journal", p.cfg.Journal.Dir)
+		case err == nil:
+			p.log.Info("stopped cleanly: everything is uploaded, the volume is released")
+		}
+		if p.vol.Err() != nil {
+			err = nil // run has told it
+		}
+	}
+	if p.admin != nil {
+		actx, acancel := context.WithTimeout(context.Background(), time.Second)
+		_ = p.admin.Shutdown(actx) // a client that holds on is cut off
+		acancel()
+	}
+	return err
+}
+
+// changePassword makes the volume open with next.
+func changePassword(cfg *config.Config, next string, stderr io.Writer) error {
+	log := newLogger(stderr, cfg.Log)
+	if next == "" {
+		return badUsage("ZEROFS_NEW_PASSWORD is empty")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	store, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	if err := seal.ChangePassword(ctx, store, []byte(cfg.Volume.Password.Reveal()), []byte(next), rand.Reader); err != nil {
+		return fmt.Errorf("change password of %s: %w", cfg.Volume.URL, storeError(err))
+	}
+	log.Info("password changed", "volume", cfg.Volume.URL)
+	return nil
+}
