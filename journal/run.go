@@ -34,16 +34,16 @@ func (r *run) answerLocked() {
 }
 
 const (
-	spareRunsMax  = 64
-	spareBytesMax = 4 << 20
-	rawMin        = 8 << 10 // bytes
+	spareRunsMax = 64
+	rawMin       = 8 << 10   // bytes of the smallest buffer
+	spareRawMax  = 2 << 20   // bytes of the largest buffer that is kept
+	spareOfClass = 512 << 10 // bytes that are kept of a class, or two buffers
 )
 
 // spareRuns keeps runs and their buffers for reuse. Guarded by Journal.mu.
 type spareRuns struct {
-	runs  []*run
-	bufs  [bits.UintSize][][]byte // by class; the capacity is a power of two
-	bytes int
+	runs []*run
+	bufs [bits.UintSize][][]byte // by class; the capacity is a power of two
 }
 
 func (s *spareRuns) get() *run {
@@ -74,7 +74,6 @@ func (s *spareRuns) grow(b []byte, n int) []byte {
 	if k := len(s.bufs[class]); k > 0 {
 		next = s.bufs[class][k-1]
 		s.bufs[class] = s.bufs[class][:k-1]
-		s.bytes -= cap(next)
 	} else {
 		next = make([]byte, 0, 1<<class)
 	}
@@ -84,10 +83,11 @@ func (s *spareRuns) grow(b []byte, n int) []byte {
 }
 
 func (s *spareRuns) putBuf(b []byte) {
-	if cap(b) == 0 || s.bytes+cap(b) > spareBytesMax {
+	if cap(b) == 0 || cap(b) > spareRawMax {
 		return
 	}
 	class := bits.Len(uint(cap(b) - 1))
-	s.bufs[class] = append(s.bufs[class], b[:0])
-	s.bytes += cap(b)
+	if len(s.bufs[class]) < max(spareOfClass/cap(b), 2) {
+		s.bufs[class] = append(s.bufs[class], b[:0])
+	}
 }
