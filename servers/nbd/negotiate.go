@@ -21,11 +21,11 @@ const description = "ZeroFS block device"
 // negotiation is the state of one handshake.
 type negotiation struct {
 	*conn
-	fixed    bool // the client speaks fixed newstyle
-	noZeroes bool
-	secure   bool   // TLS is on
-	allocation bool // base:allocation is selected
-	export   string // that it was selected for
+	fixed      bool // the client speaks fixed newstyle
+	noZeroes   bool
+	secure     bool   // TLS is on
+	allocation bool   // base:allocation is selected
+	export     string // that it was selected for
 }
 
 // negotiate does the handshake. When it returns nil, dev is open and the transmission phase begins.
@@ -308,4 +308,3 @@ func (n *negotiation) metaContext(opt uint32, data []byte) error {
 	}
 	return n.send(optionReply(p, opt, repAck))
 }
-

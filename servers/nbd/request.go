@@ -71,7 +71,7 @@ func (c *conn) dispatch(h header) error {
 		return err
 	}
 	r.header = h
-	if h.cmd == cmdWrite {
+	if h.cmd == cmdWrite && h.length > 0 {
 		if err := c.readPayload(r); err != nil {
 			c.drop(r)
 			return err

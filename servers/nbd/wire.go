@@ -13,6 +13,8 @@ const (
 	// From so many missing bytes on a payload is read into place and not through the buffer: one
 	// copy less. Below, a read that may bring the next requests too is worth more.
 	readThrough = 16 << 10
+
+	emptyReads = 100 // reads of nothing in a row, which io.Reader allows, before giving up
 )
 
 // wireReader reads a connection with as few system calls as it can. One goroutine uses it.
@@ -58,15 +60,17 @@ func (b *wireReader) fill() error {
 		b.w = copy(b.buf, b.buf[b.r:b.w])
 		b.r = 0
 	}
-	n, err := b.src.Read(b.buf[b.w:])
-	b.w += n
-	if n > 0 {
-		return nil
+	for range emptyReads {
+		n, err := b.src.Read(b.buf[b.w:])
+		b.w += n
+		if n > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		return io.ErrNoProgress
-	}
-	return err
+	return io.ErrNoProgress
 }
 
 // readFull fills p.
