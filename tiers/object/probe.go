@@ -27,13 +27,17 @@ const (
 // source of the key's name. What it put is deleted again; when answers were lost on the way, a few
 // bytes under probe/ may stay.
 func Probe(ctx context.Context, store Store, random io.Reader) error {
+	var last error // of an attempt that the end of ctx did not cut short
 	for {
 		err := probeOnce(ctx, store, random)
 		if err == nil || !errors.Is(err, ErrTransient) || errors.Is(err, ErrNoIfAbsent) {
 			return err
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		if ctx.Err() != nil || !Pause(ctx, probePause) {
-			return fmt.Errorf("object: probe for put-if-absent: %w", err)
+			return fmt.Errorf("object: probe for put-if-absent: %w; the last attempt: %w", ctx.Err(), last)
 		}
 	}
 }
@@ -68,14 +72,15 @@ func probeRace(ctx context.Context, store Store, key string) (int, error) {
 		})
 	}
 	wg.Wait()
-	winner, wins, unknown := -1, 0, false
+	winner, wins := -1, 0
+	var unknown error
 	for i, err := range errs {
 		switch {
 		case err == nil:
 			winner = i
 			wins++
 		case errors.Is(err, ErrTransient):
-			unknown = true // a busy store answers so to rivals
+			unknown = err // a busy store answers so to rivals
 		case !errors.Is(err, ErrExists):
 			return -1, fmt.Errorf("object: probe: %w", err)
 		}
@@ -85,8 +90,8 @@ func probeRace(ctx context.Context, store Store, key string) (int, error) {
 		return -1, fmt.Errorf("%w: %d of %d racing puts succeeded", ErrNoIfAbsent, wins, probeRivals)
 	case wins == 1:
 		return winner, nil
-	case unknown:
-		return -1, &Error{OpPut, key, Transient, errors.Join(errs[:]...)}
+	case unknown != nil:
+		return -1, unknown
 	}
 	return -1, fmt.Errorf("%w: a new key was said to exist", ErrNoIfAbsent)
 }

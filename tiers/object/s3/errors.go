@@ -88,13 +88,28 @@ func headerOf(err error, name string) string {
 	return ""
 }
 
+// answerOf returns the answer behind a result, nil if there is none.
+func answerOf(meta middleware.Metadata) *http.Response {
+	if r, ok := awsmiddleware.GetRawResponse(meta).(*smithyhttp.Response); ok && r != nil {
+		return r.Response
+	}
+	return nil
+}
+
+// statusOfAnswer returns the HTTP status of a result, 0 if there is none.
+func statusOfAnswer(meta middleware.Metadata) int {
+	if r := answerOf(meta); r != nil {
+		return r.StatusCode
+	}
+	return 0
+}
+
 // dateOf returns the server's clock when it answered, zero if it did not say.
 func dateOf(meta middleware.Metadata) time.Time {
-	r, ok := awsmiddleware.GetRawResponse(meta).(*smithyhttp.Response)
-	if !ok || r == nil || r.Response == nil {
-		return time.Time{}
+	if r := answerOf(meta); r != nil {
+		return parseDate(r.Header.Get("Date"))
 	}
-	return parseDate(r.Header.Get("Date"))
+	return time.Time{}
 }
 
 func parseDate(s string) time.Time {

@@ -42,7 +42,7 @@ func (s *Store) Get(ctx context.Context, key string, off int64, dst []byte) (int
 		return 0, object.Info{}, s.count.Done(failed(ctx, object.OpGet, key, err))
 	}
 	defer out.Body.Close()
-	n, size, err := readRange(out, off, dst)
+	n, size, err := readRange(out, statusOfAnswer(out.ResultMetadata) == http.StatusPartialContent, off, dst)
 	s.count.BytesDown.Add(int64(n))
 	if err != nil {
 		return 0, object.Info{}, s.count.Done(failed(ctx, object.OpGet, key, err))
@@ -59,23 +59,32 @@ func (s *Store) pastEnd(ctx context.Context, key string, err error) (object.Info
 }
 
 // readRange reads the answer into dst and returns the number of bytes, and the object's size.
-func readRange(out *s3.GetObjectOutput, off int64, dst []byte) (int, int64, error) {
-	start, size, ok := parseContentRange(aws.ToString(out.ContentRange))
-	if !ok { // the server knows no ranges and sends the whole
-		size, start = aws.ToInt64(out.ContentLength), 0
-		if skip := min(off, size); skip > 0 {
-			if _, err := io.CopyN(io.Discard, out.Body, skip); err != nil {
-				return 0, size, noEOF(err)
-			}
-		}
-		start = off
-	}
-	if start != off {
-		return 0, size, fmt.Errorf("server answered from %d, asked from %d", start, off)
+func readRange(out *s3.GetObjectOutput, partial bool, off int64, dst []byte) (int, int64, error) {
+	size, err := seekRange(out, partial, off)
+	if err != nil {
+		return 0, 0, noEOF(err)
 	}
 	want := min(int64(len(dst)), max(0, size-off))
 	n, err := io.ReadFull(out.Body, dst[:want])
 	return n, size, noEOF(err)
+}
+
+// seekRange brings the answer's body to off and returns the object's size. A server that knows no
+// ranges sends the whole object.
+func seekRange(out *s3.GetObjectOutput, partial bool, off int64) (size int64, err error) {
+	if partial {
+		start, size, ok := parseContentRange(aws.ToString(out.ContentRange))
+		if !ok || start != off {
+			return 0, fmt.Errorf("server answered with range %q, asked from %d", aws.ToString(out.ContentRange), off)
+		}
+		return size, nil
+	}
+	if out.ContentLength == nil || *out.ContentLength < 0 {
+		return 0, errors.New("server sent an object of unknown length")
+	}
+	size = *out.ContentLength
+	_, err = io.CopyN(io.Discard, out.Body, min(off, size))
+	return size, err
 }
 
 // noEOF makes the end of an answer that is too short an error like any other.
