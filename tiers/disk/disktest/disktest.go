@@ -88,6 +88,7 @@ type Options struct {
 type FS struct {
 	onOp     atomic.Pointer[func(op, name string) error]
 	crashed  atomic.Bool
+	powerCut chan struct{} // closed when crashed turns true
 	capacity atomic.Int64
 	buffered bool
 	now      func() time.Time
@@ -109,7 +110,7 @@ func New(opts Options) *FS {
 }
 
 func newFS(opts Options) *FS {
-	fs := &FS{buffered: opts.Buffered, now: opts.Now, locks: map[string]bool{}}
+	fs := &FS{buffered: opts.Buffered, now: opts.Now, powerCut: make(chan struct{}), locks: map[string]bool{}}
 	if fs.now == nil {
 		fs.now = time.Now
 	}
@@ -131,10 +132,17 @@ func (fs *FS) SetOnOp(onOp func(op, name string) error) {
 func (fs *FS) SetCapacity(n int64) { fs.capacity.Store(n) }
 
 // Crash cuts the power: every later call fails with ErrCrash.
-func (fs *FS) Crash() { fs.crashed.Store(true) }
+func (fs *FS) Crash() {
+	if fs.crashed.CompareAndSwap(false, true) {
+		close(fs.powerCut)
+	}
+}
 
 // Crashed reports whether the power was cut.
 func (fs *FS) Crashed() bool { return fs.crashed.Load() }
+
+// PowerCut returns a channel that is closed when the power is cut.
+func (fs *FS) PowerCut() <-chan struct{} { return fs.powerCut }
 
 // CrashAt returns a hook that cuts the power at the k-th operation, from 1, which Changes.
 func CrashAt(k int64) func(op, name string) error { return FailAt(k, ErrCrash) }
@@ -190,7 +198,7 @@ func (fs *FS) before(op, name string) (underWay bool, err error) {
 		err = (*hook)(op, name)
 	}
 	if errors.Is(err, ErrCrash) {
-		fs.crashed.Store(true)
+		fs.Crash()
 		return true, err
 	}
 	return err == nil, err

@@ -1,8 +1,8 @@
 package disktest_test
 
 import (
-	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -10,7 +10,9 @@ import (
 	"zerofs/tiers/disk/disktest"
 )
 
-// TestPebble crashes a real LSM at every operation: what it synced is there afterwards.
+const keys = 20
+
+// TestPebble crashes a real LSM at every operation: what it flushed is there afterwards.
 func TestPebble(t *testing.T) {
 	step := int64(1)
 	if testing.Short() {
@@ -20,7 +22,7 @@ func TestPebble(t *testing.T) {
 		disk := disktest.New(disktest.Options{OnOp: disktest.CrashAt(k)})
 		acked := fill(disk)
 		if !disk.Crashed() {
-			if acked != 20 {
+			if acked != keys {
 				t.Fatalf("without a crash: %d keys acknowledged", acked)
 			}
 			return
@@ -32,37 +34,55 @@ func TestPebble(t *testing.T) {
 	}
 }
 
-// quiet ends the goroutine rather than the process on a fatal error.
-type quiet struct{}
+// stopping is a Logger whose Fatalf, as Pebble wants it, does not return: the goroutine stays, as
+// the rest of a process whose power is gone.
+type stopping struct{}
 
-func (quiet) Infof(string, ...any)      {}
-func (quiet) Errorf(string, ...any)     {}
-func (quiet) Fatalf(f string, a ...any) { panic(errors.New(fmt.Sprintf(f, a...))) }
+func (stopping) Infof(string, ...any)  {}
+func (stopping) Errorf(string, ...any) {}
+func (stopping) Fatalf(string, ...any) { select {} }
 
-// fill writes keys, each synced, until an error, and returns how many were acknowledged.
-func fill(disk *disktest.FS) (acked int) {
-	defer func() { _ = recover() }() // of quiet
-	db, err := pebble.Open("db", &pebble.Options{FS: disk, Logger: quiet{}, MemTableSize: 64 << 10})
-	if err != nil {
-		return 0
+// fill writes keys and flushes some of them until an error, and returns how many were acknowledged.
+func fill(disk *disktest.FS) int {
+	var acked atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		write(disk, &acked)
+	}()
+	select {
+	case <-done:
+	case <-disk.PowerCut(): // what Pebble still runs is stuck by then
 	}
-	for ; acked < 20; acked++ {
-		if err := db.Set(fmt.Appendf(nil, "k%02d", acked), make([]byte, 1000), pebble.Sync); err != nil {
-			return acked
+	return int(acked.Load())
+}
+
+func write(disk *disktest.FS, acked *atomic.Int64) {
+	defer func() { _ = recover() }() // Open panics when a marker's directory cannot be synced
+	db, err := pebble.Open("db", &pebble.Options{
+		FS: disk, Logger: stopping{}, DisableWAL: true,
+		EventListener: &pebble.EventListener{BackgroundError: func(error) { select {} }}, // or it retries for ever
+	})
+	if err != nil {
+		return
+	}
+	for i := range keys {
+		if err := db.Set(fmt.Appendf(nil, "k%02d", i), make([]byte, 1000), pebble.NoSync); err != nil {
+			return
 		}
-		if acked%7 == 6 {
+		if i%4 == 3 {
 			if err := db.Flush(); err != nil {
-				return acked
+				return
 			}
+			acked.Store(int64(i) + 1)
 		}
 	}
 	_ = db.Close()
-	return acked
 }
 
 func check(t *testing.T, disk *disktest.FS, acked int, what string) {
 	t.Helper()
-	db, err := pebble.Open("db", &pebble.Options{FS: disk, Logger: quiet{}})
+	db, err := pebble.Open("db", &pebble.Options{FS: disk, Logger: stopping{}})
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
