@@ -31,6 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -103,14 +104,14 @@ func Open(ctx context.Context, opts Options) (*Tier, error) {
 	if opts.Size < SizeMin {
 		return nil, fmt.Errorf("nvme: size %d is below %d bytes", opts.Size, int64(SizeMin))
 	}
-	fs := opts.Disk
+	d := opts.Disk
 	t := &Tier{
-		disk:    fs,
+		disk:    d,
 		dir:     opts.Dir,
-		tables:  fs.PathJoin(opts.Dir, "tables"),
+		tables:  d.PathJoin(opts.Dir, "tables"),
 		key:     opts.Key,
 		log:     opts.Logger,
-		ballast: newBallast(fs, opts.Dir, opts.Size),
+		ballast: newBallast(d, opts.Dir, opts.Size),
 		local:   map[seal.FileID]*table{},
 		writing: map[seal.FileID]struct{}{},
 		closed:  make(chan struct{}),
@@ -156,8 +157,19 @@ func (t *Tier) load(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, dir := range []string{t.tables, t.dir} {
-		if err := t.disk.SyncDir(dir); err != nil {
+	return t.syncDirs()
+}
+
+// syncDirs makes the names of what is below Dir durable, and Dir's own. Names above it are the
+// caller's, and so is Dir's where its parent cannot be opened.
+func (t *Tier) syncDirs() error {
+	for _, dir := range []string{t.tables, t.dir, t.disk.PathDir(t.dir)} {
+		err := t.disk.SyncDir(dir)
+		if errors.Is(err, fs.ErrPermission) && dir != t.dir && dir != t.tables {
+			t.log.Warn("the directory's name may not be durable", "dir", t.dir, "err", err)
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("nvme: sync %s: %w", dir, err)
 		}
 	}

@@ -63,8 +63,8 @@ func tryWrite(tier *Tier, id seal.FileID, data []byte) error {
 	if err != nil {
 		return err
 	}
-	for step := 1; len(data) > 0; step = step*3 + 1 {
-		n := min(step%100_000, len(data))
+	for step := 1; len(data) > 0; step = (step*3 + 1) % 100_003 {
+		n := min(step, len(data))
 		if _, err := w.Write(data[:n]); err != nil {
 			w.Abort()
 			return err

@@ -207,7 +207,8 @@ func (w *Writer) drain() error {
 	return w.err
 }
 
-// Finish seals the last frame and makes file and name durable. After an error the file is gone.
+// Finish seals the last frame and makes file and name durable. A full disk makes it wait, unless
+// it is a sync that fails for it. After an error the file is gone.
 func (w *Writer) Finish() error {
 	if w.done {
 		return fmt.Errorf("nvme: finish table %v: %w", w.id, ErrClosed)
@@ -240,25 +241,21 @@ func (w *Writer) finish() error {
 	return nil
 }
 
-// makeDurable cuts the file to its size, syncs it, and gives it its final name.
+// makeDurable cuts the file to its size, syncs it, and gives it its final name. A sync that failed
+// is never tried again, on a full disk neither: what it left out the next one may not know of.
 func (w *Writer) makeDurable(end int64) error {
 	t := w.tier
 	from, to := t.path(w.id, newSuffix), t.path(w.id, finalSuffix)
-	wait := func(op func() error) error { return t.untilSpace(w.stop, from, op) }
-	if err := wait(func() error { return w.file.Truncate(end) }); err != nil {
+	if err := t.untilSpace(w.stop, from, func() error { return w.file.Truncate(end) }); err != nil {
 		return err
 	}
-	sync := w.file.Sync
-	if w.file.Direct() { // the data are on the disk, so that a sync may be tried again
-		sync = func() error { return wait(w.file.Sync) }
-	}
-	if err := sync(); err != nil {
+	if err := w.file.Sync(); err != nil {
 		return err
 	}
-	if err := wait(func() error { return t.disk.Rename(from, to) }); err != nil {
+	if err := t.untilSpace(w.stop, from, func() error { return t.disk.Rename(from, to) }); err != nil {
 		return err
 	}
-	return wait(func() error { return t.disk.SyncDir(t.tables) })
+	return t.disk.SyncDir(t.tables)
 }
 
 // publish makes the finished file a dirty local copy, which keeps the open file.
