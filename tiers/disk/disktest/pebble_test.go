@@ -48,7 +48,7 @@ func fill(disk *disktest.FS) int {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		write(disk, &acked)
+		workload(disk, &acked)
 	}()
 	select {
 	case <-done:
@@ -57,7 +57,7 @@ func fill(disk *disktest.FS) int {
 	return int(acked.Load())
 }
 
-func write(disk *disktest.FS, acked *atomic.Int64) {
+func workload(disk *disktest.FS, acked *atomic.Int64) {
 	defer func() { _ = recover() }() // Open panics when a marker's directory cannot be synced
 	db, err := pebble.Open("db", &pebble.Options{
 		FS: disk, Logger: stopping{}, DisableWAL: true,
