@@ -34,7 +34,7 @@ func (b *buffer) payload(n int) []byte { return b.mem[b.start : b.start+n : b.st
 // from returns the run that begins h bytes before the payload and holds n bytes of it.
 func (b *buffer) from(h, n int) []byte { return b.mem[b.start-h : b.start+n] }
 
-// size returns the payload bytes that fit, which is what a buffer counts in budgets.
+// size returns the payload bytes that fit.
 func (b *buffer) size() int64 { return 1 << (bufferMinBits + b.class) }
 
 var buffers [bufferMaxBits - bufferMinBits + 1]sync.Pool

@@ -15,6 +15,9 @@ import (
 	"testing/synctest"
 )
 
+// ramSector is the grain at which ram knows what is durable.
+const ramSector = 512
+
 // ram is a device in memory which knows what would survive a crash.
 type ram struct {
 	mu     sync.Mutex
@@ -22,11 +25,41 @@ type ram struct {
 	stable []byte // guarded by mu; what is durable
 	calls  []string
 
+	clock    uint64   // guarded by mu; counts changes
+	changed  []uint64 // guarded by mu; clock of the last change of each sector of data
+	stableAt []uint64 // guarded by mu; clock of each sector of stable
+
 	// before is called at the start of each operation that may take its time; an error fails it.
 	before func(ctx context.Context, op string) error
 }
 
-func newRAM(size int) *ram { return &ram{data: make([]byte, size), stable: make([]byte, size)} }
+func newRAM(size int) *ram {
+	sectors := (size + ramSector - 1) / ramSector
+	return &ram{
+		data: make([]byte, size), stable: make([]byte, size),
+		changed: make([]uint64, sectors), stableAt: make([]uint64, sectors),
+	}
+}
+
+// change lets f change a range of data. d.mu is held.
+func (d *ram) change(off, n int64, durable bool, f func(p []byte)) {
+	d.clock++
+	f(d.data[off : off+n])
+	for s := off / ramSector; s*ramSector < off+n; s++ {
+		d.changed[s] = d.clock
+		if durable {
+			d.settle(s)
+		}
+	}
+}
+
+// settle makes a sector durable. d.mu is held.
+func (d *ram) settle(sector int64) {
+	first := sector * ramSector
+	last := min(first+ramSector, int64(len(d.data)))
+	copy(d.stable[first:last], d.data[first:last])
+	d.stableAt[sector] = d.changed[sector]
+}
 
 func (d *ram) begin(ctx context.Context, op string, args ...any) error {
 	d.mu.Lock()
@@ -56,10 +89,7 @@ func (d *ram) WriteAt(ctx context.Context, p []byte, off int64, durable bool) er
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	copy(d.data[off:], p)
-	if durable {
-		copy(d.stable[off:], p)
-	}
+	d.change(off, int64(len(p)), durable, func(b []byte) { copy(b, p) })
 	return nil
 }
 
@@ -69,10 +99,7 @@ func (d *ram) Zero(ctx context.Context, off, n int64, keep, durable bool) error 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	clear(d.data[off : off+n])
-	if durable {
-		clear(d.stable[off : off+n])
-	}
+	d.change(off, n, durable, func(b []byte) { clear(b) })
 	return nil
 }
 
@@ -80,16 +107,34 @@ func (d *ram) Trim(ctx context.Context, off, n int64, durable bool) error {
 	return d.Zero(ctx, off, n, false, durable)
 }
 
+// Flush makes durable what completed before it and, where that was not overwritten since, no more.
 func (d *ram) Flush(ctx context.Context) error {
+	type sector struct {
+		n    int64
+		at   uint64
+		data [ramSector]byte
+	}
+	var dirty []sector
 	d.mu.Lock()
-	now := slices.Clone(d.data) // what completed before
+	for s, at := range d.changed {
+		if at > d.stableAt[s] {
+			dirty = append(dirty, sector{n: int64(s), at: at})
+			copy(dirty[len(dirty)-1].data[:], d.data[s*ramSector:])
+		}
+	}
 	d.mu.Unlock()
 	if err := d.begin(ctx, "flush"); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	copy(d.stable, now)
+	for _, s := range dirty {
+		if s.at > d.stableAt[s.n] {
+			first := s.n * ramSector
+			copy(d.stable[first:min(first+ramSector, int64(len(d.stable)))], s.data[:])
+			d.stableAt[s.n] = s.at
+		}
+	}
 	return nil
 }
 

@@ -55,6 +55,9 @@ func TestReadAndWrite(t *testing.T) {
 			for _, off := range []int{0, 5000, testSize/2 - 100, testSize - n} {
 				payload := bytes.Repeat([]byte{byte(i + 1), byte(off), 3}, n/3+1)[:n]
 				off := min(off, testSize-n)
+				if n == MaxPayload && off != testSize-n {
+					continue // one such is enough
+				}
 				w := header{cmd: cmdWrite, cookie: uint64(off), off: uint64(off), length: uint32(n)}
 				if a := p.do(w, payload, structured); a.errno != 0 || len(a.data) > 0 {
 					r.t.Fatalf("%+v: %+v", w, a)
