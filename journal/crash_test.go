@@ -237,6 +237,11 @@ func TestKill(t *testing.T) {
 			w.turn(t, 40)
 			w.disk.Crash()
 			w.disk = w.disk.KillClone()
+			if w.rng.IntN(2) == 0 { // the next process only reads and starts
+				w.turn(t, 0)
+				w.disk.Crash()
+				w.disk = w.disk.CrashClone(w.rng.Uint64(), 30)
+			}
 		}
 		w.turn(t, 3)
 	}
