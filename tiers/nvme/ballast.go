@@ -16,7 +16,7 @@ const ballastMax = 256 << 20
 // fullMark is the available space in bytes below which a disk counts as full when the tier opens.
 const fullMark = 16 << 20
 
-// writeTable is how the disk accounts what this package writes.
+// writeCategory is how the disk accounts for what this package writes beside direct I/O.
 const writeCategory vfs.DiskWriteCategory = "nvme"
 
 // ballast is a file of reserved space that nobody needs, until somebody does.
@@ -26,19 +26,29 @@ type ballast struct {
 	path string
 	size int64
 
-	mu      sync.Mutex // guards present; held while the file is made or removed
-	present bool
+	mu      sync.Mutex // guards what follows; held while the file is made or removed
+	present bool       // there is a file of that name
+	whole   bool       // it was made by this process: what a former one left may be smaller
 }
 
 func newBallast(fs disk.FS, dir string, budget int64) ballast {
 	return ballast{disk: fs, dir: dir, path: fs.PathJoin(dir, "ballast"), size: min(ballastMax, budget/16) &^ (disk.Align - 1)}
 }
 
-// restore makes the ballast if it is missing and takes no more than a quarter of what is available.
+// adopt looks for the ballast of a former process.
+func (b *ballast) adopt() {
+	_, err := b.disk.Stat(b.path)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.present = err == nil
+}
+
+// restore makes the ballast if it is missing, or is a former process's, and takes no more than a
+// quarter of what is available.
 func (b *ballast) restore(log *slog.Logger) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.present {
+	if b.whole {
 		return
 	}
 	usage, err := b.disk.GetDiskUsage(b.dir)
@@ -47,10 +57,12 @@ func (b *ballast) restore(log *slog.Logger) {
 	}
 	if err := b.make(); err != nil {
 		log.Warn("no ballast file", "file", b.path, "err", err)
-		_ = b.disk.Remove(b.path) // a part of it is of no use
+		if err := b.disk.Remove(b.path); err == nil { // a part of it is of no use
+			b.present = false
+		}
 		return
 	}
-	b.present = true
+	b.present, b.whole = true, true
 }
 
 // make reserves the space. Where the file system cannot reserve, the file is empty.
@@ -75,7 +87,7 @@ func (b *ballast) release() error {
 	if err := b.disk.Remove(b.path); err != nil {
 		return fmt.Errorf("nvme: release ballast %s: %w", b.path, err)
 	}
-	b.present = false
+	b.present, b.whole = false, false
 	return nil
 }
 

@@ -74,12 +74,12 @@ func (b *budget) shrinkParts(n int64) {
 	b.mu.Unlock()
 }
 
-// excess returns by how many bytes the budget is exceeded, and whether clean copies have more
-// than half of what dirty ones leave.
-func (b *budget) excess() (over int64, cleanHeavy bool) {
+// excess returns by how many bytes the budget is exceeded, and how many clean copies have above
+// half of what dirty ones leave.
+func (b *budget) excess() (over, cleanOver int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.dirty + b.clean + b.parts - b.size, b.clean > (b.size-b.dirty)/2
+	return b.dirty + b.clean + b.parts - b.size, b.clean - max(0, b.size-b.dirty)/2
 }
 
 func (b *budget) usage() Usage {
@@ -97,13 +97,13 @@ func (t *Tier) makeRoom() {
 	t.making.Lock()
 	defer t.making.Unlock()
 	for {
-		over, cleanHeavy := t.budget.excess()
+		over, cleanOver := t.budget.excess()
 		switch {
 		case over <= 0:
 			return
-		case cleanHeavy && t.evictOldest():
+		case t.evict(min(over, cleanOver)):
 		case t.parts.shrink(over) > 0:
-		case t.evictOldest():
+		case t.evict(over):
 		default:
 			return
 		}
@@ -116,7 +116,7 @@ func (t *Tier) spare() bool {
 	defer t.making.Unlock()
 	t.parts.pauseGrowth()
 	held := t.budget.usage().Parts
-	return t.parts.shrink(max(held/4, 4<<20)) > 0 || t.evictOldest()
+	return t.parts.shrink(max(held/4, 4<<20)) > 0 || t.evict(1)
 }
 
 // How long a writer waits between two tries on a full disk, and how often it says so.
@@ -127,14 +127,20 @@ const (
 )
 
 // untilSpace runs op until it fails otherwise than for a full disk. It ends with ErrClosed when
-// stop or the tier is closed.
+// stop is closed or the tier is stopped.
 func (t *Tier) untilSpace(stop <-chan struct{}, path string, op func() error) error {
 	err := op()
 	if !errors.Is(err, disk.ErrFull) {
 		return err
 	}
-	leader := t.waiting.Add(1) == 1 // one line for all who wait
+	t.waiting.Add(1)
 	defer t.waiting.Add(-1)
+	leader := false // one line for all who wait
+	defer func() {
+		if leader {
+			t.telling.Store(false)
+		}
+	}()
 	for wait, waited, logged := fullWaitMin, time.Duration(0), -fullLogGap; ; {
 		for errors.Is(err, disk.ErrFull) && t.spare() {
 			err = op()
@@ -142,6 +148,7 @@ func (t *Tier) untilSpace(stop <-chan struct{}, path string, op func() error) er
 		if !errors.Is(err, disk.ErrFull) {
 			return err
 		}
+		leader = leader || t.telling.CompareAndSwap(false, true)
 		if leader && waited-logged >= fullLogGap {
 			t.log.Error("disk full: table writes wait", "file", path, "waited", waited, "err", err)
 			logged = waited
@@ -152,7 +159,7 @@ func (t *Tier) untilSpace(stop <-chan struct{}, path string, op func() error) er
 		case <-stop:
 			timer.Stop()
 			return errors.Join(ErrClosed, err)
-		case <-t.closed:
+		case <-t.stopped:
 			timer.Stop()
 			return errors.Join(ErrClosed, err)
 		}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"zerofs/tiers/disk"
 	"zerofs/tiers/disk/disktest"
 )
@@ -190,8 +192,21 @@ func TestBallast(t *testing.T) {
 		t.Log("this file system does not reserve space")
 	}
 	tier.Close()
-	if got := open(t, disk.OS(), dir, 64<<20).Usage().Ballast; got != held {
+	tier = open(t, disk.OS(), dir, 64<<20)
+	if got := tier.Usage().Ballast; got != held {
 		t.Errorf("ballast of %d bytes after the next start", got)
+	}
+	tier.Close()
+	tier = open(t, fullDisk{disk.OS()}, dir, 64<<20) // that of a former process can be released too
+	if got := tier.Usage().Ballast; got != held {
+		t.Errorf("ballast of %d bytes adopted", got)
+	}
+	before = blocksOf(t, dir)
+	if err := tier.ReleaseBallast(); err != nil {
+		t.Fatal(err)
+	}
+	if freed := before - blocksOf(t, dir); freed < held && freed != 0 {
+		t.Errorf("%d bytes freed of an adopted ballast, want %d", freed, held)
 	}
 }
 
@@ -220,3 +235,8 @@ func TestOpenFilesAreBounded(t *testing.T) {
 		t.Errorf("%d files open, %d counted, %d allowed", open, got, openMax)
 	}
 }
+
+// fullDisk says that nothing is available.
+type fullDisk struct{ disk.FS }
+
+func (fullDisk) GetDiskUsage(string) (vfs.DiskUsage, error) { return vfs.DiskUsage{}, nil }

@@ -115,9 +115,16 @@ func TestWaitEndsWithTier(t *testing.T) {
 		}
 		w.Write(make([]byte, 3_000_000)[:600_000]) // its goroutine waits
 		w.Abort()
-		tier.Close()
+		tier.Stop()
 		if err := <-done; !errors.Is(err, ErrClosed) || !errors.Is(err, disk.ErrFull) {
 			t.Fatal(err)
+		}
+		tier.Close()
+		if _, err := tier.Create(testID(3)); !errors.Is(err, ErrClosed) {
+			t.Errorf("Create after Close: %v", err)
+		}
+		if _, err := tier.OpenFile(testID(3), 1); !errors.Is(err, ErrClosed) {
+			t.Errorf("OpenFile after Close: %v", err)
 		}
 	})
 }

@@ -91,12 +91,15 @@ type Tier struct {
 	serial  atomic.Uint64 // of tables, for the frame cache
 	evicted atomic.Int64
 
-	making  sync.Mutex // held by the one that makes room
-	waiting atomic.Int64
+	making  sync.Mutex   // held by the one that makes room
+	waiting atomic.Int64 // writers that wait for a full disk
+	telling atomic.Bool  // one of them logs it
 
-	closed  chan struct{}
-	closing sync.Once
-	running sync.WaitGroup // maintain
+	stopped  chan struct{} // closed by Stop: nobody waits for a full disk any more
+	stopping sync.Once
+	closed   chan struct{}
+	closing  sync.Once
+	running  sync.WaitGroup // maintain
 }
 
 // Open opens the tier, keeps what a former process left, and empties the part cache first if the disk is full.
@@ -114,8 +117,10 @@ func Open(ctx context.Context, opts Options) (*Tier, error) {
 		ballast: newBallast(d, opts.Dir, opts.Size),
 		local:   map[seal.FileID]*table{},
 		writing: map[seal.FileID]struct{}{},
+		stopped: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}
+	t.ballast.adopt()
 	t.budget.size = opts.Size - t.ballast.size - margin(opts.Size)
 	t.parts = newPartCache(t)
 	if t.diskIsFull() {
@@ -200,7 +205,8 @@ func (t *Tier) loadName(name string) error {
 
 // Usage tells where the budget went, in bytes.
 type Usage struct {
-	Dirty, Clean, Parts, Size     int64
+	Dirty, Clean, Parts           int64
+	Size                          int64 // what these three may take together
 	PartHits, PartMisses, Evicted int64 // counts; Evicted is of clean local copies
 
 	PartsDropped int64 // offered parts that were not kept
@@ -222,11 +228,26 @@ func (t *Tier) Usage() Usage {
 // orderly stop find some on a full disk. It comes back by itself when there is space again.
 func (t *Tier) ReleaseBallast() error { return t.ballast.release() }
 
-// Close makes the part cache's index durable and closes the files. Writers that wait for space
-// fail with ErrClosed; Readers and Writers that are still open must be closed by their owners.
+// Stop makes writers that wait for a full disk, and those that would, fail with ErrClosed, so that
+// a shutdown does not wait for them. All else goes on.
+func (t *Tier) Stop() { t.stopping.Do(func() { close(t.stopped) }) }
+
+// ended reports whether Close was called.
+func (t *Tier) ended() bool {
+	select {
+	case <-t.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close makes the part cache's index durable and closes the files. It stops the tier; later
+// calls of Create and OpenFile fail with ErrClosed. Readers that are still open stay usable until their Close.
 func (t *Tier) Close() error {
 	var err error
 	t.closing.Do(func() {
+		t.Stop()
 		close(t.closed)
 		t.running.Wait()
 		err = t.parts.close()

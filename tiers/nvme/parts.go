@@ -90,6 +90,19 @@ func (t *Tier) GetPartAt(id seal.FileID, part uint64, dst []byte, off int64) int
 	return n
 }
 
+// HasPart reports whether the part cache holds a part, or is about to. It reads no disk and
+// counts neither as a hit nor as a miss.
+func (t *Tier) HasPart(id seal.FileID, part uint64) bool {
+	key, ok := partKey(id, part)
+	if !ok {
+		return false
+	}
+	c := t.parts
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending[key] != nil || c.table.Has(key)
+}
+
 // PutPart offers a part's sealed bytes to the cache. It never blocks on a full cache or disk.
 func (t *Tier) PutPart(id seal.FileID, part uint64, sealed []byte) {
 	key, ok := partKey(id, part)
@@ -279,11 +292,11 @@ func (t *Tier) growParts() bool {
 func (t *Tier) evictForPart() bool {
 	t.making.Lock()
 	defer t.making.Unlock()
-	over, cleanHeavy := t.budget.excess()
+	over, cleanOver := t.budget.excess()
 	if over+PartSize <= 0 {
 		return true // somebody else made room
 	}
-	return cleanHeavy && t.evictOldest()
+	return t.evict(min(over+PartSize, cleanOver))
 }
 
 func (c *partCache) drop(key slots.Key) {

@@ -23,6 +23,9 @@ type Reader struct {
 // seal.ErrCorrupt. It is cheap enough to be called for each read, and a Reader that is kept keeps
 // an evicted or removed file on the disk: close it soon.
 func (t *Tier) OpenFile(id seal.FileID, size int64) (*Reader, error) {
+	if t.ended() {
+		return nil, fmt.Errorf("nvme: open table %v: %w", id, ErrClosed)
+	}
 	tb := t.acquire(id)
 	if tb == nil {
 		return nil, fmt.Errorf("%w: table %v", ErrNotLocal, id)

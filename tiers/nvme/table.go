@@ -84,14 +84,19 @@ func (t *Tier) acquire(id seal.FileID) *table {
 	return tb
 }
 
-// release gives a reference back, and removes a doomed table with its last.
+// release gives a reference back. With the last one a doomed table is removed, and after Close a
+// file is closed.
 func (t *Tier) release(tb *table) error {
 	t.mu.Lock()
 	tb.refs--
-	last := tb.doomed && tb.refs == 0
+	last := tb.refs == 0
+	doomed := tb.doomed
 	t.mu.Unlock()
-	if last {
+	switch {
+	case last && doomed:
 		return t.unlink(tb)
+	case last && t.ended():
+		t.closeIdle(0)
 	}
 	return nil
 }
@@ -214,40 +219,37 @@ func (t *Tier) mark(id seal.FileID, clean bool) {
 // bytes go when the last Reader closes. A file that there is no copy of is no error.
 func (t *Tier) Remove(id seal.FileID) error {
 	t.parts.removeFile(id)
-	t.mu.Lock()
-	tb := t.local[id]
-	if tb == nil || tb.doomed {
-		t.mu.Unlock()
-		return nil
-	}
-	return t.doomAndUnlock(tb)
+	return t.remove(id, false)
 }
 
 // Drop removes a clean local copy which turned out bad. A dirty one stays, with ErrDirty.
-func (t *Tier) Drop(id seal.FileID) error {
+func (t *Tier) Drop(id seal.FileID) error { return t.remove(id, true) }
+
+func (t *Tier) remove(id seal.FileID, onlyClean bool) error {
 	t.mu.Lock()
 	tb := t.local[id]
 	if tb == nil || tb.doomed {
 		t.mu.Unlock()
 		return nil
 	}
-	if !tb.clean {
+	if onlyClean && !tb.clean {
 		t.mu.Unlock()
 		return fmt.Errorf("nvme: drop table %v: %w", id, ErrDirty)
 	}
-	return t.doomAndUnlock(tb)
-}
-
-// doomAndUnlock makes the table unreachable, unlocks Tier.mu, and removes it if nobody reads it.
-func (t *Tier) doomAndUnlock(tb *table) error {
-	tb.doomed = true
-	t.budget.doom(onDisk(tb.stored), !tb.clean)
-	last := tb.refs == 0
+	idle := t.doom(tb)
 	t.mu.Unlock()
-	if last {
+	if idle {
 		return t.unlink(tb)
 	}
 	return nil
+}
+
+// doom makes the table unreachable and reports whether nobody reads it, so that the caller has
+// to unlink it. Tier.mu is held.
+func (t *Tier) doom(tb *table) (idle bool) {
+	tb.doomed = true
+	t.budget.doom(onDisk(tb.stored), !tb.clean)
+	return tb.refs == 0
 }
 
 // unlink removes a doomed table without references.
@@ -270,29 +272,47 @@ func (t *Tier) unlink(tb *table) error {
 	return nil
 }
 
-// evictOldest removes the clean copy that was not read for longest, one that nobody reads if
-// there is any, and reports whether there was one.
-func (t *Tier) evictOldest() bool {
-	t.mu.Lock()
-	var victim *table
-	for _, tb := range t.local {
-		if !tb.clean || tb.doomed {
-			continue
-		}
-		if victim == nil || (tb.refs == 0) != (victim.refs == 0) && tb.refs == 0 ||
-			(tb.refs == 0) == (victim.refs == 0) && tb.used < victim.used {
-			victim = tb
-		}
-	}
-	if victim == nil {
-		t.mu.Unlock()
+// evict removes clean copies of at least n bytes in all, if there are that many: those that nobody
+// reads first, and of them those that were not read for longest. It reports whether there was any.
+func (t *Tier) evict(n int64) bool {
+	if n <= 0 {
 		return false
 	}
-	t.evicted.Add(1)
-	if err := t.doomAndUnlock(victim); err != nil {
-		t.log.Warn("eviction failed", "err", err)
+	any, idle := t.doomOldest(n)
+	for _, tb := range idle {
+		if err := t.unlink(tb); err != nil {
+			t.log.Warn("eviction failed", "err", err)
+		}
 	}
-	return true
+	return any
+}
+
+// doomOldest dooms clean copies of n bytes and returns those that nobody reads; the others go
+// with their last Close.
+func (t *Tier) doomOldest(n int64) (any bool, idle []*table) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var clean []*table
+	for _, tb := range t.local {
+		if tb.clean && !tb.doomed {
+			clean = append(clean, tb)
+		}
+	}
+	slices.SortFunc(clean, func(a, b *table) int {
+		return cmp.Or(cmp.Compare(min(a.refs, 1), min(b.refs, 1)), cmp.Compare(a.used, b.used))
+	})
+	for _, tb := range clean {
+		if n <= 0 {
+			break
+		}
+		n -= onDisk(tb.stored)
+		any = true
+		t.evicted.Add(1)
+		if t.doom(tb) {
+			idle = append(idle, tb)
+		}
+	}
+	return any, idle
 }
 
 // Local returns the ids and stored sizes in bytes of all local copies.

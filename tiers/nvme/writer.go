@@ -70,6 +70,9 @@ func (b *block) seal(f *seal.File, last bool) int {
 // Create begins a local table file. It counts against the budget as dirty until MarkClean. The
 // file is made with its first bytes; a full disk makes Write and Finish wait.
 func (t *Tier) Create(id seal.FileID) (*Writer, error) {
+	if t.ended() {
+		return nil, fmt.Errorf("nvme: create table %v: %w", id, ErrClosed)
+	}
 	sealed, err := t.key.File(id)
 	if err != nil {
 		return nil, fmt.Errorf("nvme: create table %v: %w", id, err)
@@ -272,6 +275,9 @@ func (w *Writer) publish(stored int64) {
 	t.mu.Unlock()
 	if t.opened.Add(1) > openMax {
 		t.closeIdle(openMax * 3 / 4)
+	}
+	if t.ended() {
+		t.closeIdle(0)
 	}
 }
 
