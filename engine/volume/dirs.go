@@ -43,7 +43,7 @@ type pairID struct {
 }
 
 func (p pairID) text() []byte {
-	return fmt.Appendf(nil, "zerofs-pair 1 %x %x\n", p.pair, p.volume)
+	return fmt.Appendf(nil, "zerofs-pair 1 %x %x\n", p.pair[:], p.volume[:])
 }
 
 func parsePair(text []byte) (p pairID, err error) {
@@ -106,7 +106,7 @@ func (ds *dirs) pair(volume seal.VolumeID, rand io.Reader) error {
 			return fmt.Errorf("%w: %s: %w", ErrDirs, dir, err)
 		}
 		if p.volume != volume {
-			return fmt.Errorf("%w: %s is of volume %x, the store holds volume %x", ErrDirs, dir, p.volume, volume)
+			return fmt.Errorf("%w: %s is of volume %x, the store holds volume %x", ErrDirs, dir, p.volume[:], volume[:])
 		}
 		got[i] = &p
 	}
