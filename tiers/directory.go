@@ -25,11 +25,12 @@ func (*scratch) isFile()  {}
 
 // Times of the map's upkeep.
 const (
-	tidyDelay   = 500 * time.Millisecond // from a change that may wait to its flush
-	spaceDelay  = 100 * time.Millisecond // between tries on a full disk
-	mapSlack    = 1 << 20                // bytes of map records before a rewrite is considered
-	mapGarbage  = 4                      // and as many times the last rewrite's size
-	waitingLogs = 10 * time.Second       // between log lines of something that waits
+	tidyDelay    = 500 * time.Millisecond // from a change that may wait to its flush
+	spaceDelay   = 100 * time.Millisecond // between tries on a full disk
+	failureDelay = 200 * time.Millisecond // before a failure is told to one who tries again at once
+	mapSlack     = 1 << 20                // bytes of map records before a rewrite is considered
+	mapGarbage   = 4                      // and as many times the last rewrite's size
+	waitingLogs  = 10 * time.Second       // between log lines of something that waits
 )
 
 var errClosedMeta = errors.New("tiers: meta file is closed")

@@ -28,6 +28,7 @@ type fakeLog struct {
 	state   fence.State
 	trash   map[string]bool // objects that nothing names
 	commits int
+	frozen  bool
 	before  func(fence.Commit) error // runs before a Commit is applied
 	after   func() error             // and after: an error is a lost answer
 }
@@ -85,6 +86,9 @@ func (l *fakeLog) Commit(ctx context.Context, c fence.Commit) error {
 func (l *fakeLog) apply(c fence.Commit) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.frozen {
+		return errFrozen
+	}
 	if c.LSN < l.state.LSN {
 		return fmt.Errorf("commit of lsn %d after %d", c.LSN, l.state.LSN)
 	}
@@ -112,6 +116,15 @@ func (l *fakeLog) apply(c fence.Commit) error {
 	l.state.Seq++
 	l.commits++
 	return nil
+}
+
+var errFrozen = errors.New("test: the log is out of reach")
+
+// freeze makes every later Commit fail without effect.
+func (l *fakeLog) freeze() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.frozen = true
 }
 
 func (l *fakeLog) applyMeta(d fence.MetaDelta) error {
@@ -218,6 +231,9 @@ func (h *host) retrying() object.Store { return object.Retry(h.store, object.Ret
 // openNVMe opens the NVMe tier.
 func (h *host) openNVMe() (err error) {
 	if err := h.disk.MkdirAll("/data", 0o700); err != nil {
+		return err
+	}
+	if err := h.disk.SyncDir("/"); err != nil {
 		return err
 	}
 	h.nvme, err = nvme.Open(context.Background(), nvme.Options{

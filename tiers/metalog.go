@@ -71,6 +71,9 @@ func (f *FS) syncMeta(name string, m *metaFile) error {
 		if err := f.opts.Barrier(); err != nil {
 			return fmt.Errorf("tiers: sync %s: wait for the journal: %w", name, err)
 		}
+		if err := f.broken.Load(); err != nil {
+			return fmt.Errorf("tiers: sync %s: a file that it may name was not written: %w", name, *err)
+		}
 	}
 	if err := f.flush(false); err != nil {
 		return err
@@ -90,6 +93,13 @@ func (f *FS) syncMeta(name string, m *metaFile) error {
 	f.mu.Unlock()
 	f.kickTidy()
 	return nil
+}
+
+// breakManifest makes every later Sync of a MANIFEST fail, because of a file that it may name.
+func (f *FS) breakManifest(err error) {
+	if f.broken.CompareAndSwap(nil, &err) {
+		f.opts.Logger.Error("a table file could not be written: the tree will not change any more", "error", err)
+	}
 }
 
 // writeMeta appends data to m's sealed log and syncs it. m.syncMu is held.

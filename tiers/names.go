@@ -44,6 +44,9 @@ func (c class) travels() bool { return c == classMeta || c == classMarker }
 // isManifest reports whether the bytes of name may reach the disk only behind the journal.
 func isManifest(name string) bool { return strings.HasPrefix(name, "MANIFEST-") }
 
+// hidesErrors reports whether the name is that of a file whose errors Pebble does not survive.
+func hidesErrors(name string) bool { return strings.HasSuffix(name, ".blob") }
+
 // objectPrefix begins the key of every table file's object.
 const objectPrefix = "files/"
 

@@ -28,6 +28,9 @@ func (noFile) Fd() uintptr                        { return vfs.InvalidFd }
 
 // tableWriter writes a table file. Sync ends the file: it is whole then, and what Close finds
 // unsynced is an aborted file, which leaves nothing.
+//
+// Pebble panics when the sync of a blob file fails. So a blob file's errors are kept from it, and
+// fail the next Sync of a MANIFEST instead, before anything can depend on the file.
 type tableWriter struct {
 	noFile
 	fs   *FS
@@ -36,40 +39,62 @@ type tableWriter struct {
 	w    *nvme.Writer
 	size int64 // bytes written
 	done bool  // finished or failed
-	err  error // of Finish
+	err  error // why it failed
 }
 
 // Write appends to the file.
 func (h *tableWriter) Write(p []byte) (int, error) {
-	if err := h.fs.ended(); err != nil {
-		return 0, err
-	}
-	if h.done {
+	if h.err == nil && h.done {
 		return 0, fmt.Errorf("tiers: write %s: the file is synced and whole", h.name)
 	}
-	n, err := h.w.Write(p)
-	h.size += int64(n)
-	if err != nil {
-		err = fmt.Errorf("tiers: write %s: %w", h.name, err)
+	err := h.fs.ended()
+	if err == nil && h.err == nil {
+		_, err = h.w.Write(p)
 	}
-	return n, err
+	if err = h.fail("write", err); err != nil {
+		return 0, err
+	}
+	h.size += int64(len(p))
+	return len(p), nil
 }
 
 // Sync makes the file whole and durable. The name becomes durable with the next flush of the
 // directory, before any MANIFEST that can name the file.
 func (h *tableWriter) Sync() error {
-	if err := h.fs.ended(); err != nil {
-		return err
-	}
 	if h.done {
-		return h.err
+		return h.fail("sync", nil)
 	}
-	h.done = true
-	if err := h.w.Finish(); err != nil {
-		h.err = fmt.Errorf("tiers: sync %s: %w", h.name, err)
+	err := h.fs.ended()
+	if err == nil && h.err == nil {
+		err = h.w.Finish()
+	}
+	if err == nil && h.err == nil {
+		h.done = true
+		h.complete()
+		return nil
+	}
+	return h.fail("sync", err)
+}
+
+// SyncData is Sync.
+func (h *tableWriter) SyncData() error { return h.Sync() }
+
+// fail keeps the first error and removes what was written. It returns what Pebble is told.
+func (h *tableWriter) fail(op string, err error) error {
+	if err != nil && h.err == nil {
+		h.err = fmt.Errorf("tiers: %s %s: %w", op, h.name, err)
+		h.done = true
 		h.w.Abort()
-		return h.err
 	}
+	if h.err != nil && hidesErrors(h.name) {
+		h.fs.breakManifest(h.err)
+		return nil
+	}
+	return h.err
+}
+
+// complete says that the file is whole.
+func (h *tableWriter) complete() {
 	f := h.fs
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -79,11 +104,7 @@ func (h *tableWriter) Sync() error {
 	if !h.t.gone {
 		f.complete(h.name, h.t)
 	}
-	return nil
 }
-
-// SyncData is Sync.
-func (h *tableWriter) SyncData() error { return h.Sync() }
 
 // Stat returns the size written so far.
 func (h *tableWriter) Stat() (vfs.FileInfo, error) { return fileInfo{name: h.name, size: h.size}, nil }

@@ -76,6 +76,7 @@ type FS struct {
 	mapErr     error         // of a write that failed: final
 	flushedSeq atomic.Uint64 // number of the last durable record; changed under flushMu
 
+	broken   atomic.Pointer[error] // why no MANIFEST may be synced any more
 	tidyKick chan struct{}
 	tasks    sync.WaitGroup // tidy
 

@@ -91,6 +91,7 @@ func (f *FS) createTable(name string) (vfs.File, error) {
 	copy(t.id[:], ids[:16])
 	w, err := f.opts.NVMe.Create(t.id)
 	if err != nil {
+		f.pause(failureDelay) // Pebble tries again at once, for ever
 		return nil, err
 	}
 	f.mu.Lock()
