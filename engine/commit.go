@@ -10,24 +10,6 @@ import (
 	"zerofs/journal"
 )
 
-// A record of the log is a Pebble batch whose first operation sets the LSN key:
-//
-//	offset  size  field
-//	0       8     sequence number, zero
-//	8       4     number of operations, little-endian
-//	12      1     1, the kind of a Set
-//	13      1     4, the key's length
-//	14      4     "mlsn"
-//	18      1     8, the value's length
-//	19      8     LSN, big-endian
-//	27            further operations
-const (
-	lsnKey         = string(rune(prefixState)) + stateLSN
-	batchHeaderLen = 12
-	lsnKeyOffset   = batchHeaderLen + 2
-	lsnValueOffset = lsnKeyOffset + len(lsnKey) + 1
-)
-
 // opOverhead bounds what an operation adds to a batch beyond its key and value: kind and two lengths.
 const opOverhead = 1 + 2*5
 
@@ -136,12 +118,12 @@ func (t *txn) commit() (journal.LSN, error) {
 		e.fail(err)
 		return 0, *e.failed.Load()
 	}
-	size := len(repr)
+	size, ops := len(repr), t.b.Count() // a batch too large for a memtable is gone once applied
 	if err := e.db.Apply(t.b, pebble.NoSync); err != nil {
 		e.fail(fmt.Errorf("apply lsn %d, which is in the log: %w", lsn, err))
 		return 0, *e.failed.Load()
 	}
-	e.mem.grew(size)
+	e.mem.grew(lsn, size, ops)
 	e.applied.Store(uint64(lsn))
 	for i := range t.fixups {
 		t.fixups[i].n.attr.Store(t.fixups[i].after)

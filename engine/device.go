@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"zerofs/journal"
@@ -22,12 +23,6 @@ type Device struct {
 	n    *node
 	name string
 	once sync.Once
-}
-
-// DeviceInfo is what Devices says of a device.
-type DeviceInfo struct {
-	Name string
-	Size int64 // bytes
 }
 
 // EnsureDevice makes the device if there is none of that name, durably. A larger size grows it; a
@@ -78,8 +73,8 @@ func (e *Engine) growDevice(ctx context.Context, dir Ino, name string, size uint
 	return e.resize(ctx, n, size, func(a *Attr) { a.Ctime = nanos(e.opts.Now()) })
 }
 
-// Devices returns the block devices, in the order in which they were made.
-func (e *Engine) Devices(ctx context.Context) ([]DeviceInfo, error) {
+// Devices returns the names of the block devices, sorted.
+func (e *Engine) Devices(ctx context.Context) ([]string, error) {
 	dir, err := e.Lookup(ctx, RootIno, deviceDir)
 	if errors.Is(err, errNotExist) {
 		return nil, nil
@@ -87,26 +82,19 @@ func (e *Engine) Devices(ctx context.Context) ([]DeviceInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	var entries []Entry
-	if err := e.ReadDir(ctx, dir, 0, func(d Entry) bool { entries = append(entries, d); return true }); err != nil {
-		return nil, err
-	}
-	var devices []DeviceInfo
-	for _, d := range entries {
-		a, err := e.GetAttr(ctx, d.Ino)
-		if errors.Is(err, errNotExist) || err == nil && a.Type != TypeRegular {
-			continue
+	var names []string
+	err = e.ReadDir(ctx, dir, 0, func(d Entry) bool {
+		if d.Type == TypeRegular {
+			names = append(names, d.Name)
 		}
-		if err != nil {
-			return nil, err
-		}
-		devices = append(devices, DeviceInfo{Name: d.Name, Size: int64(a.Size)})
-	}
-	return devices, nil
+		return true
+	})
+	slices.Sort(names)
+	return names, err
 }
 
-// OpenDevice opens a device; an unknown name gives an error that matches fs.ErrNotExist.
-func (e *Engine) OpenDevice(ctx context.Context, name string) (*Device, error) {
+// Device opens a device, which Close gives back; an unknown name gives an error that matches fs.ErrNotExist.
+func (e *Engine) Device(ctx context.Context, name string) (*Device, error) {
 	dir, err := e.Lookup(ctx, RootIno, deviceDir)
 	if err != nil {
 		return nil, fmt.Errorf("engine: device %q: %w", name, err)

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/batchrepr"
 
 	"zerofs/journal"
 )
@@ -35,7 +34,8 @@ type Engine struct {
 	failed  atomic.Pointer[error]
 	started atomic.Bool
 
-	mem memTableGauge
+	mem        memTableGauge
+	flushEnded chan struct{} // holds one
 }
 
 // Open opens the tree in opts.Dir, or makes an empty one. Then come Replay for what the tree lacks,
@@ -47,7 +47,7 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	if opts.Gate == nil {
 		opts.Gate = func(context.Context, int) error { return nil }
 	}
-	e := &Engine{opts: opts, cache: newChunkCache(opts.Memory)}
+	e := &Engine{opts: opts, cache: newChunkCache(opts.Memory), flushEnded: make(chan struct{}, 1)}
 	e.nodes.nodes = make(map[Ino]*node)
 	e.pools.init(opts.ChunkSize)
 	e.guard.init()
@@ -60,8 +60,11 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	}
 	e.db = db
 	if err := e.loadState(); err != nil {
+		e.endLife(ErrClosed)
 		return nil, errors.Join(err, db.Close())
 	}
+	e.bg.Add(1)
+	go e.watchFlushes()
 	return e, nil
 }
 
@@ -123,7 +126,7 @@ func (e *Engine) Replay(lsn journal.LSN, payload []byte) error {
 	case lsn != applied+1:
 		return fmt.Errorf("engine: replay: lsn %d follows %d: %w", lsn, applied, ErrGap)
 	}
-	if err := checkRecord(lsn, payload); err != nil {
+	if err := checkRecord(lsn, payload, e.opts.ChunkSize); err != nil {
 		return fmt.Errorf("engine: replay lsn %d: %w", lsn, err)
 	}
 	b := e.db.NewBatch()
@@ -131,45 +134,12 @@ func (e *Engine) Replay(lsn journal.LSN, payload []byte) error {
 	if err := b.SetRepr(append([]byte(nil), payload...)); err != nil {
 		return fmt.Errorf("engine: replay lsn %d: %w: %w", lsn, ErrCorrupt, err)
 	}
+	ops := b.Count()
 	if err := e.db.Apply(b, pebble.NoSync); err != nil {
 		return fmt.Errorf("engine: replay lsn %d: %w", lsn, err)
 	}
-	e.mem.grew(len(payload))
+	e.mem.grew(lsn, len(payload), ops)
 	e.applied.Store(uint64(lsn))
-	return nil
-}
-
-// checkRecord reports whether payload is a batch that commit can have written under lsn.
-func checkRecord(lsn journal.LSN, payload []byte) error {
-	h, ok := batchrepr.ReadHeader(payload)
-	if !ok {
-		return fmt.Errorf("%w: record of %d bytes", ErrCorrupt, len(payload))
-	}
-	r := batchrepr.Read(payload)
-	var seen uint32
-	for ; ; seen++ {
-		kind, key, value, ok, err := r.Next()
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
-		if !ok {
-			break
-		}
-		switch kind {
-		case pebble.InternalKeyKindSet, pebble.InternalKeyKindDelete, pebble.InternalKeyKindMerge, pebble.InternalKeyKindRangeDelete:
-		default:
-			return fmt.Errorf("%w: record holds an operation of kind %d", ErrCorrupt, kind)
-		}
-		if seen == 0 {
-			got, err := decodeUint64(value)
-			if err != nil || kind != pebble.InternalKeyKindSet || string(key) != lsnKey || got != uint64(lsn) {
-				return fmt.Errorf("%w: record begins with %q = %x", ErrCorrupt, key, value)
-			}
-		}
-	}
-	if seen != h.Count {
-		return fmt.Errorf("%w: record of %d operations holds %d", ErrCorrupt, h.Count, seen)
-	}
 	return nil
 }
 

@@ -143,7 +143,7 @@ func openDevice(t testing.TB, e *Engine, name string, size int64) *Device {
 	if err := e.EnsureDevice(ctx, name, size); err != nil {
 		t.Fatal(err)
 	}
-	d, err := e.OpenDevice(ctx, name)
+	d, err := e.Device(ctx, name)
 	if err != nil {
 		t.Fatal(err)
 	}

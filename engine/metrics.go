@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -12,14 +13,13 @@ import (
 // counters count since Open.
 type counters struct {
 	pointReads, runReads, prefetched atomic.Int64
-	flushes, flushedBytes            atomic.Int64
-	rewrites                         atomic.Int64
+	flushes, rewrites                atomic.Int64
 }
 
 // Metrics is the engine's state and what it did since Open.
 type Metrics struct {
 	Applied       journal.LSN
-	MemTableBytes int64 // allocated for what was not flushed yet
+	MemTableBytes int64 // not in table files yet
 	PointReads    int64 // reads of the tree for one chunk
 	RunReads      int64 // and for several
 	Prefetched    int64 // bytes read ahead
@@ -42,7 +42,7 @@ func (e *Engine) Metrics() (Metrics, error) {
 	p := e.db.Metrics()
 	m := Metrics{
 		Applied:       e.Applied(),
-		MemTableBytes: int64(p.MemTable.Size),
+		MemTableBytes: e.MemTableBytes(),
 		PointReads:    e.counts.pointReads.Load(),
 		RunReads:      e.counts.runReads.Load(),
 		Prefetched:    e.counts.prefetched.Load(),
@@ -60,39 +60,82 @@ func (e *Engine) Metrics() (Metrics, error) {
 	return m, nil
 }
 
-// memTableGauge estimates the memtables' size without Pebble's lock: what Pebble said last, plus
-// what has been applied since.
+// memTableGauge knows how much of what was applied is not in table files yet. It keeps how many bytes
+// had been applied at some LSNs, and looks there when the tree tells the last LSN that was flushed.
 type memTableGauge struct {
-	since atomic.Int64 // bytes applied since Pebble was asked
-	stale atomic.Bool  // a flush ended since
-	mu    sync.Mutex   // one asks at a time
-	base  atomic.Int64 // what Pebble said
+	applied atomic.Int64 // bytes since Open
+	flushed atomic.Int64 // of these, in table files
+
+	mu      sync.Mutex // taken after the commit lock
+	samples []memTableSample
 }
 
-func (g *memTableGauge) grew(n int) { g.since.Add(int64(n)) }
+type memTableSample struct {
+	lsn     journal.LSN
+	applied int64
+}
 
-// MemTableBytes returns the bytes of what was applied and not yet flushed, to within one memtable, and
-// the bytes at which Pebble stops commits. It is cheap enough for every write.
-func (e *Engine) MemTableBytes() (used, limit int64) {
-	limit = e.opts.MemTableSize * int64(e.opts.MemTables)
-	g := &e.mem
-	if (g.stale.Load() || g.since.Load() > e.opts.MemTableSize/4) && g.mu.TryLock() {
-		if e.guard.enter() == nil {
-			g.stale.Store(false)
-			g.since.Store(0)
-			g.base.Store(int64(e.db.Metrics().MemTable.Size))
-			e.guard.exit()
-		}
-		g.mu.Unlock()
+const (
+	sampleBytes = 256 << 10 // from one sample to the next
+	// entryBytes is what the memtable needs for an entry beyond key and value.
+	entryBytes = 64
+)
+
+// grew says that a record of n bytes and so many operations was applied. The commit lock is held.
+func (g *memTableGauge) grew(lsn journal.LSN, n int, ops uint32) {
+	applied := g.applied.Add(int64(n) + entryBytes*int64(ops))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if k := len(g.samples); k == 0 || applied-g.samples[k-1].applied >= sampleBytes {
+		g.samples = append(g.samples, memTableSample{lsn, applied})
 	}
-	return g.base.Load(), limit
+}
+
+// drained says that everything up to lsn is in table files.
+func (g *memTableGauge) drained(lsn journal.LSN) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	k := 0
+	for k < len(g.samples) && g.samples[k].lsn <= lsn {
+		k++
+	}
+	if k == 0 {
+		return
+	}
+	g.flushed.Store(g.samples[k-1].applied)
+	g.samples = append(g.samples[:0], g.samples[k:]...)
+}
+
+// MemTableBytes returns the bytes of memtable that hold what was applied and is not in table files
+// yet, to within 256 KiB. Pebble stops commits at MemTables × MemTableSize. It takes no lock.
+func (e *Engine) MemTableBytes() int64 { return e.mem.applied.Load() - e.mem.flushed.Load() }
+
+// watchFlushes keeps the gauge.
+func (e *Engine) watchFlushes() {
+	defer e.bg.Done()
+	for {
+		select {
+		case <-e.flushEnded:
+		case <-e.life.Done():
+			return
+		}
+		lsn, err := e.Flushed()
+		if err == nil {
+			e.mem.drained(lsn)
+		} else if !errors.Is(err, ErrClosed) {
+			e.opts.Logger.Warn("cannot tell what was flushed", "err", err)
+		}
+	}
 }
 
 // events returns the listener that keeps the counters.
 func (e *Engine) events() *pebble.EventListener {
 	return &pebble.EventListener{
 		FlushEnd: func(info pebble.FlushInfo) {
-			e.mem.stale.Store(true)
+			select {
+			case e.flushEnded <- struct{}{}:
+			default: // one is due already
+			}
 			if info.Err == nil {
 				e.counts.flushes.Add(1)
 			}

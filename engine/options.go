@@ -47,8 +47,8 @@ type Options struct {
 	ChunkSize   int    // bytes, a power of two from 4 KiB to 64 KiB; default 4 KiB
 	Compression string // "minlz" (default), "zstd" or "none"
 
-	MemTableSize int64 // bytes of one memtable; default 32 MiB
-	MemTables    int   // at most so many before commits wait for a flush; default 4
+	MemTableSize int64 // bytes of one memtable; default 48 MiB
+	MemTables    int   // at most so many before commits wait for a flush; default 3
 	BlockCache   int64 // bytes of Pebble's cache, which holds mostly metadata; default 32 MiB
 	BlockSize    int   // bytes of a block of a table file before compression; default 16 KiB
 	Compactions  int   // at most so many at once; default half of the CPUs, at least 1
@@ -74,11 +74,11 @@ func (o *Options) ensureDefaults() error {
 		}
 	}
 	def(&o.ChunkSize, 4<<10)
-	def(&o.MemTables, 4)
+	def(&o.MemTables, 3)
 	def(&o.BlockSize, 16<<10)
 	def(&o.Compactions, max(1, runtime.GOMAXPROCS(0)/2))
 	if o.MemTableSize == 0 {
-		o.MemTableSize = 32 << 20
+		o.MemTableSize = 48 << 20
 	}
 	if o.BlockCache == 0 {
 		o.BlockCache = 32 << 20
