@@ -3,6 +3,7 @@ package objecttest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -56,11 +57,19 @@ func Conformance(t *testing.T, open func(t *testing.T) object.Store, quirks Quir
 	}
 }
 
-// Pattern returns n bytes that follow from seed.
+// Pattern returns n bytes that follow from seed. No two aligned blocks of 64 KiB are the same.
 func Pattern(seed uint64, n int) []byte {
+	const block = 64 << 10
 	b := make([]byte, n)
-	rng := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24)})
-	rng.Read(b)
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	rand.NewChaCha8(key).Read(b[:min(n, block)])
+	for off := block; off < n; off += block {
+		copy(b[off:], b[:block])
+		for i := off; i < min(n, off+8); i++ {
+			b[i] ^= byte(off / block >> (8 * (i - off)))
+		}
+	}
 	return b
 }
 

@@ -27,7 +27,7 @@ func TestFaultyUnordered(t *testing.T) {
 	objecttest.Conformance(t, func(*testing.T) object.Store {
 		f := objecttest.NewFaulty(1, nil)
 		f.SetUnordered(true)
-		f.SetPageMax(7)
+		f.SetPageMax(90)
 		return f
 	}, objecttest.Quirks{})
 }
