@@ -58,15 +58,6 @@ func highestRun(seqs []Seq) (low, high Seq) {
 // stray: it and what lies below it are no part of the log.
 func follows(h hash, next entry) bool { return next.prev == h }
 
-// runStart returns the index in es, consecutive records, at which the true run begins.
-func runStart(es []entry) int {
-	i := len(es) - 1
-	for i > 0 && follows(es[i-1].hash, es[i]) {
-		i--
-	}
-	return max(i, 0)
-}
-
 // rolledBack returns an error if the head lies below what the directory saw.
 func rolledBack(head, seen Seq) error {
 	if head >= seen {
