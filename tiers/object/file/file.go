@@ -87,6 +87,28 @@ func (s *Store) sweep() error {
 	return nil
 }
 
+// errGone reports that the directory was removed, or that its file system is not mounted any more.
+// Then nothing is said about any object: an empty store must not be made out of a lost mount.
+var errGone = errors.New("the store's directory is gone")
+
+// present returns errGone when the directory does not look like the store that was opened.
+func (s *Store) present() error {
+	if _, err := os.Lstat(filepath.Join(s.dir, tmpDir)); err != nil {
+		return fmt.Errorf("%w: %v", errGone, err) // without the error's own kind
+	}
+	return nil
+}
+
+// missing is failed for a request on an object, whose absence is believed only of a store that is there.
+func (s *Store) missing(op, key string, err error) error {
+	if absent(err) {
+		if gone := s.present(); gone != nil {
+			err = gone
+		}
+	}
+	return failed(op, key, err)
+}
+
 // path returns the file of a valid key.
 func (s *Store) path(key string) string { return filepath.Join(s.dir, filepath.FromSlash(key)) }
 
@@ -100,7 +122,7 @@ func (s *Store) Get(ctx context.Context, key string, off int64, dst []byte) (int
 	}
 	f, info, err := s.open(key)
 	if err != nil {
-		return 0, object.Info{}, failed(object.OpGet, key, err)
+		return 0, object.Info{}, s.missing(object.OpGet, key, err)
 	}
 	defer f.Close()
 	n := 0
@@ -151,7 +173,7 @@ func (s *Store) Head(ctx context.Context, key string) (object.Info, error) {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return object.Info{}, failed(object.OpHead, key, err)
+		return object.Info{}, s.missing(object.OpHead, key, err)
 	}
 	return s.info(fi), nil
 }
@@ -171,6 +193,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 		default:
 			return failed(object.OpDelete, key, err)
 		}
+	}
+	if len(dirs) == 0 && len(keys) > 0 {
+		return failed(object.OpDelete, keys[0], s.present())
 	}
 	for dir, key := range dirs {
 		if err := syncDir(dir); err != nil {

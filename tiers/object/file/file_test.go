@@ -119,6 +119,37 @@ func TestKeyBelowAnObjectIsFatal(t *testing.T) {
 	}
 }
 
+// TestLostMount takes the directory away, as umount does: the store is unavailable, not empty.
+func TestLostMount(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "mnt")
+	s, err := file.Open(dir, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), "log/1", bytes.NewReader(nil), object.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []bool{false, true} { // gone, and the bare mount point
+		if again {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, _, get := s.Get(t.Context(), "log/1", 0, make([]byte, 1))
+		_, head := s.Head(t.Context(), "log/1")
+		_, list := s.List(t.Context(), "log/", "")
+		_, put := s.Put(t.Context(), "log/1", bytes.NewReader(nil), object.PutOptions{IfAbsent: true})
+		for op, err := range map[string]error{"get": get, "head": head, "list": list, "put": put, "delete": s.Delete(t.Context(), "log/1")} {
+			if !errors.Is(err, object.ErrTransient) {
+				t.Errorf("%s: %v, want a transient error", op, err)
+			}
+		}
+	}
+}
+
 func TestReopen(t *testing.T) {
 	dir := t.TempDir()
 	s, err := file.Open(dir, time.Now)

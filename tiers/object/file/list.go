@@ -28,6 +28,9 @@ func (s *Store) List(ctx context.Context, prefix, after string) (object.Page, er
 		w.page.Next = w.page.Entries[len(w.page.Entries)-1].Key
 		err = nil
 	}
+	if err == nil {
+		err = s.present() // what was absent on the way counts only now
+	}
 	if err != nil {
 		return object.Page{}, failed(object.OpList, prefix, err)
 	}

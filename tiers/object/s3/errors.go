@@ -62,7 +62,8 @@ func kindOf(err error) object.Kind {
 		return object.Exists
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return object.Denied
-	case status == http.StatusConflict, status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
+	case status == http.StatusTemporaryRedirect, // of a new bucket, until names have spread
+		status == http.StatusConflict, status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
 		return object.Transient
 	case status == http.StatusNotImplemented:
 		return object.Fatal

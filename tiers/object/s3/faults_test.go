@@ -344,6 +344,7 @@ func TestErrorKinds(t *testing.T) {
 		{412, "PreconditionFailed", object.Exists, object.Fatal, object.Exists},
 		{429, "", object.Transient, object.Transient, object.Transient},
 		{301, "PermanentRedirect", object.Fatal, object.Fatal, object.Fatal},
+		{307, "TemporaryRedirect", object.Transient, object.Transient, object.Transient},
 		{500, "InternalError", object.Transient, object.Transient, object.Transient},
 		{501, "NotImplemented", object.Fatal, object.Fatal, object.Fatal},
 		{502, "", object.Transient, object.Transient, object.Transient},
@@ -400,6 +401,37 @@ func TestBadAnswers(t *testing.T) {
 	}
 	if _, _, err := canned(t, elsewhere).Get(t.Context(), "k", 0, make([]byte, 100)); !errors.Is(err, object.ErrTransient) {
 		t.Errorf("another range: %v", err)
+	}
+}
+
+func TestListing(t *testing.T) {
+	const tail = "</ListBucketResult>"
+	entry := func(key string) string {
+		return "<Contents><Key>" + key + "</Key><Size>3</Size><LastModified>2026-01-02T03:04:05Z</LastModified></Contents>"
+	}
+	for _, c := range []struct {
+		name, after, body string
+		keys              int
+		next              string
+		kind              object.Kind
+	}{
+		{"whole", "", "<IsTruncated>false</IsTruncated>" + entry("a") + entry("b"), 2, "", 0},
+		{"truncated", "a", "<IsTruncated>true</IsTruncated>" + entry("b"), 1, "b", 0},
+		{"directories left out", "", "<IsTruncated>true</IsTruncated>" + entry("a") + entry("d/"), 1, "d/", 0},
+		{"truncated and empty", "", "<IsTruncated>true</IsTruncated>", 0, "", object.Transient},
+		{"the same again", "b", "<IsTruncated>true</IsTruncated>" + entry("b"), 0, "", object.Transient},
+		{"backwards", "c", "<IsTruncated>true</IsTruncated>" + entry("b"), 0, "", object.Transient},
+	} {
+		s := canned(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("start-after") != c.after {
+				t.Errorf("%s: query %s", c.name, r.URL.RawQuery)
+			}
+			io.WriteString(w, "<ListBucketResult>"+c.body+tail)
+		})
+		page, err := s.List(t.Context(), "", c.after)
+		if object.KindOf(err) != c.kind || len(page.Entries) != c.keys || page.Next != c.next {
+			t.Errorf("%s: %+v, %v", c.name, page, err)
+		}
 	}
 }
 

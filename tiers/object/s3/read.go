@@ -164,12 +164,17 @@ func (s *Store) List(ctx context.Context, prefix, after string) (object.Page, er
 	if err != nil {
 		return object.Page{}, s.count.Done(failed(ctx, object.OpList, prefix, err))
 	}
-	return s.page(out, prefix), nil
+	page, err := s.page(out, prefix, after)
+	if err != nil {
+		return object.Page{}, s.count.Done(failed(ctx, object.OpList, prefix, err))
+	}
+	return page, nil
 }
 
 // page makes a Page out of an answer. What is in the bucket but cannot be one of our objects,
-// such as the "directories" that some tools put there, is left out.
-func (s *Store) page(out *s3.ListObjectsV2Output, prefix string) object.Page {
+// such as the "directories" that some tools put there, is left out. An answer that says there is
+// more but does not get on is an error: it must be taken neither for the end nor for ever.
+func (s *Store) page(out *s3.ListObjectsV2Output, prefix, after string) (object.Page, error) {
 	page := object.Page{Date: dateOf(out.ResultMetadata), Entries: make([]object.Entry, 0, len(out.Contents))}
 	last := ""
 	for _, o := range out.Contents {
@@ -182,12 +187,15 @@ func (s *Store) page(out *s3.ListObjectsV2Output, prefix string) object.Page {
 			page.Entries = append(page.Entries, object.Entry{Key: key, Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)})
 		}
 	}
-	switch {
-	case !aws.ToBool(out.IsTruncated):
-	case s.unordered:
-		page.Next = aws.ToString(out.NextContinuationToken)
-	default:
-		page.Next = last
+	if !aws.ToBool(out.IsTruncated) {
+		return page, nil
 	}
-	return page
+	page.Next = last
+	if s.unordered {
+		page.Next = aws.ToString(out.NextContinuationToken)
+	}
+	if page.Next == "" || page.Next == after || !s.unordered && page.Next < after {
+		return object.Page{}, fmt.Errorf("listing does not get on: after %q comes %q", after, page.Next)
+	}
+	return page, nil
 }
