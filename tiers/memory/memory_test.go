@@ -141,6 +141,39 @@ func TestFillLoses(t *testing.T) {
 	}
 }
 
+// What fell out of a cache is not put back if its region was invalidated, however late that shows.
+func TestPutBackLosesAgainstInvalidate(t *testing.T) {
+	m := newTier(t, 8<<20, 4096)
+	h := m.held.Load()
+	old := chunkOf(4096, 1, 5, 1)
+	fallOut := func() {
+		region := h.regions.of(1, 5).Load()
+		h.fallen = append(h.fallen[:0], fallen{at: m.clock.Load() + 1, inode: 1, index: 5, region: region, entry: old})
+		h.waiting.Store(true)
+	}
+	fallOut()
+	h.putBack()
+	if got, ok := m.Get(nil, 1, 5); !ok || !bytes.Equal(got, old) {
+		t.Fatal("not put back")
+	}
+	fallOut() // after the invalidation took its time, before it stored it
+	m.Invalidate(1, 0, 10_000)
+	h.putBack()
+	if _, ok := m.Get(nil, 1, 5); ok {
+		t.Fatal("put back after it was invalidated")
+	}
+}
+
+// Times of a region only grow.
+func TestRaise(t *testing.T) {
+	var r atomic.Uint64
+	raise(&r, 6)
+	raise(&r, 5)
+	if r.Load() != 6 {
+		t.Fatal(r.Load())
+	}
+}
+
 // Neighbours of a short range stay.
 func TestInvalidateIsExactWhenShort(t *testing.T) {
 	m := newTier(t, 16<<20, 4096)

@@ -201,18 +201,48 @@ func TestPutPartDoesNotBlock(t *testing.T) {
 			}
 		}
 	}
+	if got := tier.Usage().PartsDropped; got != int64(3*partQueue-held) {
+		t.Errorf("%d dropped, %d held", got, held)
+	}
 	if held < partQueue || held > partQueue+partWriters {
 		t.Errorf("%d parts held", held)
 	}
-	tier.DropPart(testID(1), 5)
-	tier.Remove(testID(2))
+	tier.DropPart(testID(1), 0) // is being written
+	tier.DropPart(testID(1), 5) // waits
 	close(stuck)
 	waitParts(tier)
-	if len(getPart(tier, testID(1), 5)) != 0 {
-		t.Error("a part that was dropped while it waited is there")
+	tier.Close() // and with it those writers
+	tier = open(t, fs, "/nvme", 64<<20)
+	for _, p := range []uint64{0, 5} {
+		if len(getPart(tier, testID(1), p)) != 0 {
+			t.Errorf("part %d, which was dropped while it waited, is there", p)
+		}
 	}
-	if got := tier.Usage().PartsDropped; got != int64(3*partQueue-held) {
-		t.Errorf("%d dropped, %d held", got, held)
+	if len(getPart(tier, testID(1), 1)) == 0 {
+		t.Error("part 1 is not there")
+	}
+}
+
+// A slot that gets another part while it is read is a miss.
+func TestSlotReusedWhileRead(t *testing.T) {
+	fs := disktest.New(disktest.Options{})
+	tier := open(t, fs, "/nvme", 64<<20)
+	tier.PutPart(testID(1), 0, testData(0, 5000))
+	waitParts(tier)
+	fs.SetOnOp(func(op, name string) error {
+		if op == disktest.OpRead {
+			fs.SetOnOp(nil)
+			tier.DropPart(testID(1), 0)
+			tier.PutPart(testID(1), 1, testData(1, 5000))
+			waitParts(tier)
+		}
+		return nil
+	})
+	if got := getPart(tier, testID(1), 0); len(got) != 0 {
+		t.Errorf("%d bytes of another part", len(got))
+	}
+	if got := tier.parts.table.Slots(); got != 1 {
+		t.Fatalf("%d slots: the test does not do what it says", got)
 	}
 }
 
