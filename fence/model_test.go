@@ -70,6 +70,7 @@ type mreq struct {
 	start  uint8 // age by the process's clock
 	since  uint8 // from the look to the store's answer, by the store's clock
 	landed uint8 // age of the landing, by the store's clock
+	isTrue bool  // ghost: the slot that it won was the log's next one
 }
 
 type mproc struct {
@@ -572,6 +573,7 @@ func (m *model) request(s *mstate, p int) {
 	case mSent:
 		if m.land(&n, rq.seq, rq.rec) {
 			rq.phase, rq.since, rq.landed = mWon, n.procs[p].lookDate, 0
+			rq.isTrue = n.slots[rq.seq].isTrue
 			m.emit(&n, "wins its slot at the store", p)
 		} else {
 			rq.phase = mExists
@@ -589,7 +591,7 @@ func (m *model) request(s *mstate, p int) {
 		n = *s
 		n.left.losses--
 		n.procs[p].req.phase = mSent
-		n.procs[p].req.since, n.procs[p].req.landed = 0, 0
+		n.procs[p].req.since, n.procs[p].req.landed, n.procs[p].req.isTrue = 0, 0, false
 		m.emit(&n, "does not get the answer", p)
 	}
 }
@@ -624,6 +626,7 @@ func (m *model) exists(s *mstate, p int) {
 		m.lost(s, p, "finds another record in its slot")
 		return
 	}
+	rq.isTrue = sl.isTrue
 	if m.cfg.dates {
 		rq.landed = min(sl.age, mStale)
 	}
@@ -669,9 +672,7 @@ func (m *model) lost(s *mstate, p int, what string) {
 func (m *model) accept(n *mstate, p int) {
 	pr := &n.procs[p]
 	rq := pr.req
-	if sl := n.slots[rq.seq]; (sl.rec.id != rq.rec.id || !sl.isTrue) && !n.rolled {
-		// A true record may have been trimmed meanwhile; it was true if the head is above it
-		// and it was not refilled. Then somebody else has claimed.
+	if !rq.isTrue && !n.rolled {
 		m.violate("%s %d of process %d is acknowledged and is not in the log", rq.rec.kind, rq.seq, p)
 	}
 	pr.lookBoot, pr.lookDate, pr.noDate = rq.start, rq.landed, false

@@ -6,15 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"zerofs/tiers/disk/disktest"
-	"zerofs/tiers/object"
 	"zerofs/tiers/object/objecttest"
 	"zerofs/tiers/seal"
 )
@@ -178,19 +179,17 @@ func (w *world) wantErr(err, want error) {
 	}
 }
 
-// state is a State without what differs between turns, for comparison.
+// describe returns a State without what differs between turns, for comparison.
 func describe(s *State) string {
 	out := fmt.Sprintf("lsn %d tables %d", s.LSN, len(s.Tables))
 	for _, t := range sortedTables(s.Tables) {
 		out += fmt.Sprintf(" %s=%s/%d", t.Name, t.Object, t.Size)
 	}
-	for name, data := range s.Meta {
-		out += fmt.Sprintf(" %s:%q", name, data)
+	for _, name := range slices.Sorted(maps.Keys(s.Meta)) {
+		out += fmt.Sprintf(" %s:%q", name, s.Meta[name])
 	}
 	for _, sh := range s.Ships {
 		out += fmt.Sprintf(" ship %d..%d", sh.First, sh.Last)
 	}
 	return out
 }
-
-var _ object.Store = (*objecttest.Faulty)(nil)
