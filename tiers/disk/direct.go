@@ -121,7 +121,7 @@ func (d *directFile) write(op string, p []byte, off int64, durable bool) (int, e
 		return 0, err
 	}
 	defer d.leave()
-	done, syncLeft := 0, durable && len(p) > 0
+	done, syncLeft := 0, false
 	for done < len(p) {
 		n, synced, err := d.writeOnce(p[done:], off+int64(done), durable)
 		if err == nil && n < Align && n < len(p)-done {
@@ -133,7 +133,7 @@ func (d *directFile) write(op string, p []byte, off int64, durable bool) (int, e
 		if done += n; done < len(p) {
 			done &^= Align - 1
 		}
-		syncLeft = syncLeft && !synced
+		syncLeft = syncLeft || durable && !synced
 	}
 	if syncLeft {
 		if err := d.datasync(); err != nil {

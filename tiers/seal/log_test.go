@@ -34,7 +34,7 @@ func readLog(k *Key, stored []byte, captured int) ([]byte, int64, *Log, error) {
 }
 
 var logPayloads = [][]byte{
-	[]byte("first"), {}, pattern(1000, 1), []byte("eightby."), pattern(3, 9), []byte("the last record"),
+	[]byte("first"), {}, pattern(200, 1), []byte("eightby."), pattern(3, 9), []byte("the last record"),
 }
 
 func TestLogRoundTrip(t *testing.T) {

@@ -76,11 +76,24 @@ func (fs *FS) newFile(name string) (*node, error) {
 	return n, nil
 }
 
+// oldOrNewFile returns the file that another call made meanwhile, or makes it.
+func (fs *FS) oldOrNewFile(name string) (*node, error) {
+	if n, err := fs.find(OpCreate, name); err == nil {
+		return n, nil
+	}
+	return fs.newFile(name)
+}
+
 // Create makes a new file.
 func (fs *FS) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
+	return fs.create(name, fs.newFile)
+}
+
+// create opens for writing what node gives.
+func (fs *FS) create(name string, node func(name string) (*node, error)) (vfs.File, error) {
 	var f *file
 	err := fs.do(OpCreate, name, func() error {
-		n, err := fs.newFile(name)
+		n, err := node(name)
 		if err == nil {
 			f = fs.handle(n, name, true)
 		}
@@ -120,9 +133,9 @@ func (fs *FS) open(name string, write bool) (*file, error) {
 }
 
 // OpenReadWrite opens name, or makes it.
-func (fs *FS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+func (fs *FS) OpenReadWrite(name string, _ vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
 	if !fs.exists(name) {
-		return fs.Create(name, category)
+		return fs.create(name, fs.oldOrNewFile)
 	}
 	f, err := fs.open(name, true)
 	if err != nil {
