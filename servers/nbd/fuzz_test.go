@@ -8,6 +8,7 @@ import (
 	"net"
 	"reflect"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -116,9 +117,14 @@ func checkAnswers(t *testing.T, heard, say []byte) {
 	}
 }
 
-// converse serves one connection on which the client says everything at once, hangs up and
-// listens to the end.
-func converse(t *testing.T, say []byte) []byte {
+// converse serves one connection on which the client says everything at once and listens until the
+// server has nothing more to say. Then the server is shut down.
+func converse(t *testing.T, say []byte) (heard []byte) {
+	synctest.Test(t, func(t *testing.T) { heard = converseInBubble(t, say) })
+	return heard
+}
+
+func converseInBubble(t *testing.T, say []byte) []byte {
 	d := fastRAM{newRAM(64 << 10), 32 << 10}
 	s := &shelf{devs: map[string]Device{"d": d}}
 	srv := &Server{Exports: s}
@@ -134,6 +140,7 @@ func converse(t *testing.T, say []byte) []byte {
 		close(listened)
 	}()
 	_, _ = a.Write(say) // fails when the server hangs up
+	synctest.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {

@@ -55,7 +55,7 @@ func TestReadAndWrite(t *testing.T) {
 			for _, off := range []int{0, 5000, testSize/2 - 100, testSize - n} {
 				payload := bytes.Repeat([]byte{byte(i + 1), byte(off), 3}, n/3+1)[:n]
 				off := min(off, testSize-n)
-				if n == MaxPayload && off != testSize-n {
+				if n == MaxPayload && (off != testSize-n || !structured || testing.Short()) {
 					continue // one such is enough
 				}
 				w := header{cmd: cmdWrite, cookie: uint64(off), off: uint64(off), length: uint32(n)}
