@@ -206,9 +206,9 @@ func TestNeverStale(t *testing.T) {
 		tree := &model{}
 		var workers sync.WaitGroup
 		var stale atomic.Int64
-		steps := 20_000
+		steps := 8000
 		if testing.Short() {
-			steps = 4000
+			steps = 2000
 		}
 		for seed := range uint64(8) {
 			workers.Go(func() {
