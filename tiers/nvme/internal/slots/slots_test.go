@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -274,4 +275,26 @@ func fixSum(data []byte) []byte {
 	}
 	body := data[:len(data)-sumSize]
 	return binary.LittleEndian.AppendUint32(bytes.Clone(body), crc32.Checksum(body, castagnoli))
+}
+
+func TestMemoryPerSlot(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
+	}
+	const n = 1 << 17
+	before := heap()
+	tb := New(100)
+	for i := range n + 1 { // just past a power of two: the worst place
+		slot, _ := tb.Take(true)
+		tb.Publish(slot, Key{File: [16]byte{byte(i >> 17), byte(i >> 9)}, Part: uint32(i & 511)}, 10)
+	}
+	per := float64(heap()-before) / n
+	runtime.KeepAlive(tb)
+	t.Logf("%.1f bytes per slot", per)
+	if per > 64 {
+		t.Errorf("%.1f bytes per slot", per)
+	}
 }
