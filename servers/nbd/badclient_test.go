@@ -119,8 +119,11 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		if n := <-sent; n == 0 || n > 30 {
 			t.Errorf("%d requests were taken from a client that does not read", n)
 		}
-		if a := good.do(header{cmd: cmdRead, length: MaxPayload}, nil, false); a.errno != 0 {
+		if a := good.do(header{cmd: cmdRead, length: 1 << 20}, nil, false); a.errno != 0 {
 			t.Errorf("large read afterwards: error %d", a.errno)
+		}
+		if free := srv.shared.free; free != MaxPayload {
+			t.Errorf("%d shared bytes are free, want all", free)
 		}
 	})
 }

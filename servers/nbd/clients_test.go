@@ -113,7 +113,7 @@ func TestNbdinfo(t *testing.T) {
 	out := sh(t, "nbdinfo", "nbd+unix:///?socket="+socket)
 	for _, want := range []string{
 		"newstyle-fixed without TLS", "using structured packets", "export-size: 16777216",
-		"base:allocation", "canonical_name: d\n", "description: " + description,
+		"base:allocation", `export="d"`, "description: " + description,
 		"is_rotational: false", "is_read_only: false", "can_cache: true", "can_df: true", "can_fast_zero: true",
 		"can_flush: true", "can_fua: true", "can_multi_conn: true", "can_trim: true", "can_zero: true",
 		"block_size_minimum: 1\n", "block_size_preferred: 4096", "block_size_maximum: 33554432",
