@@ -139,12 +139,12 @@ func (s *logStore) descend(ctx context.Context, l *listing, low, high Seq) ([]st
 				break
 			}
 			h := hashOf(b)
-			if len(recs) > 0 && !follows(h, recs[len(recs)-1].entry) {
-				return nil, gap(high, next, floor) // a stray: the true run begins above it
-			}
 			rec, err := s.codec.open(b, next)
 			if err != nil {
 				return nil, err
+			}
+			if len(recs) > 0 && !follows(h, recs[len(recs)-1].entry) {
+				return nil, gap(high, next, floor) // a stray: the true run begins above it
 			}
 			if rec.kind == kindShip {
 				rec.body = rec.body.ref()
