@@ -17,7 +17,6 @@ import (
 type Engine struct {
 	opts   Options
 	db     *pebble.DB
-	tidy   tidyPolicy
 	guard  guard
 	nodes  nodeTable
 	cache  chunkCache
@@ -36,6 +35,10 @@ type Engine struct {
 
 	mem        memTableGauge
 	flushEnded chan struct{} // holds one
+
+	tidying   sync.Mutex    // one Tidy at a time
+	quiet     atomic.Bool   // space counts for more than writes; set by Tidy
+	rewritten chan struct{} // holds one: a blob file was rewritten
 }
 
 // Open opens the tree in opts.Dir, or makes an empty one. Then come Replay for what the tree lacks,
@@ -47,13 +50,13 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	if opts.Gate == nil {
 		opts.Gate = func(context.Context, int) error { return nil }
 	}
-	e := &Engine{opts: opts, cache: newChunkCache(opts.Memory), flushEnded: make(chan struct{}, 1)}
+	e := &Engine{opts: opts, cache: newChunkCache(opts.Memory), flushEnded: make(chan struct{}, 1), rewritten: make(chan struct{}, 1)}
 	e.nodes.nodes = make(map[Ino]*node)
 	e.pools.init(opts.ChunkSize)
 	e.guard.init()
 	e.life, e.endLife = context.WithCancelCause(context.Background())
 	log := pebbleLogger{log: opts.Logger, fatal: e.fail}
-	db, err := pebble.Open(opts.Dir, opts.pebbleOptions(&e.tidy, log, e.events()))
+	db, err := pebble.Open(opts.Dir, opts.pebbleOptions(e.valuePolicy, log, e.events()))
 	if err != nil {
 		e.endLife(ErrClosed)
 		return nil, fmt.Errorf("engine: open the tree in %q: %w", opts.Dir, err)
@@ -156,7 +159,14 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.makeRoot(ctx); err != nil {
 		return err
 	}
-	return e.reclaimOrphans(ctx)
+	if err := e.reclaimOrphans(ctx); err != nil {
+		return err
+	}
+	if e.opts.TidyAfter > 0 {
+		e.bg.Add(1)
+		go e.keepTidy()
+	}
+	return nil
 }
 
 // Flushed returns the last LSN that table files hold durably.

@@ -55,7 +55,7 @@ func (e *Engine) Metrics() (Metrics, error) {
 	}
 	for _, l := range p.Levels {
 		m.LiveBytes += l.TablesSize
-		m.Written += int64(l.TableBytesFlushed + l.TableBytesCompacted + l.BlobBytesFlushed + l.BlobBytesCompacted)
+		m.Written += int64(l.TableBytesFlushed + l.TableBytesCompacted + l.BlobBytesCompacted) // flushed blobs are in the last
 	}
 	return m, nil
 }
@@ -147,6 +147,10 @@ func (e *Engine) events() *pebble.EventListener {
 		BlobFileRewriteEnd: func(info pebble.BlobFileRewriteInfo) {
 			if info.Err == nil {
 				e.counts.rewrites.Add(1)
+			}
+			select {
+			case e.rewritten <- struct{}{}:
+			default: // the waiter will look anyway
 			}
 		},
 	}

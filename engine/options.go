@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/bits"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -51,7 +50,11 @@ type Options struct {
 	MemTables    int   // at most so many before commits wait for a flush; default 3
 	BlockCache   int64 // bytes of Pebble's cache, which holds mostly metadata; default 32 MiB
 	BlockSize    int   // bytes of a block of a table file before compression; default 16 KiB
-	Compactions  int   // at most so many at once; default half of the CPUs, at least 1
+	Compactions  int   // at most so many at once; default half of the CPUs, at least 2
+
+	// TidyAfter is how long nothing must have been committed before the tree is tidied: space that
+	// overwritten data still take is given back. Default one minute; negative: only Tidy does it.
+	TidyAfter time.Duration
 
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -76,12 +79,15 @@ func (o *Options) ensureDefaults() error {
 	def(&o.ChunkSize, 4<<10)
 	def(&o.MemTables, 3)
 	def(&o.BlockSize, 16<<10)
-	def(&o.Compactions, max(1, runtime.GOMAXPROCS(0)/2))
+	def(&o.Compactions, max(2, runtime.GOMAXPROCS(0)/2))
 	if o.MemTableSize == 0 {
 		o.MemTableSize = 48 << 20
 	}
 	if o.BlockCache == 0 {
 		o.BlockCache = 32 << 20
+	}
+	if o.TidyAfter == 0 {
+		o.TidyAfter = time.Minute
 	}
 	if o.Compression == "" {
 		o.Compression = "minlz"
@@ -103,39 +109,10 @@ var compressions = map[string]*block.CompressionProfile{
 	"zstd":  block.ZstdCompression,
 }
 
-// tidyPolicy says how hard blob files are rewritten. Pebble asks it at each decision.
-type tidyPolicy struct {
-	quiet atomic.Bool // the volume is quiet: get space back now
-}
-
-// Value separation while the volume is busy and while it is tidied, as measured in tidy_test.go:
-// busy, write amplification binds; quiet, space does.
-const (
-	separatedMin  = 512 // bytes of the smallest value that goes to a blob file
-	refDepthBusy  = 10
-	garbageBusy   = 0.40
-	refDepthQuiet = 10
-	garbageQuiet  = 0.10
-	rewriteMinAge = 0
-)
-
-func (p *tidyPolicy) policy() pebble.ValueSeparationPolicy {
-	v := pebble.ValueSeparationPolicy{
-		Enabled:               true,
-		MinimumSize:           separatedMin,
-		MaxBlobReferenceDepth: refDepthBusy,
-		RewriteMinimumAge:     rewriteMinAge,
-		TargetGarbageRatio:    garbageBusy,
-	}
-	if p.quiet.Load() {
-		v.MaxBlobReferenceDepth, v.TargetGarbageRatio = refDepthQuiet, garbageQuiet
-	}
-	return v
-}
-
-// pebbleOptions returns the tree's options. The write-ahead log is ours, the files are immutable,
+// pebbleOptions returns the tree's options. Sizes of files go with the memtable's: 32 MiB for one of
+// 48 MiB. The write-ahead log is ours, the files are immutable,
 // and what is synced when is the file system's business.
-func (o *Options) pebbleOptions(tidy *tidyPolicy, log pebble.Logger, events *pebble.EventListener) *pebble.Options {
+func (o *Options) pebbleOptions(policy func() pebble.ValueSeparationPolicy, log pebble.Logger, events *pebble.EventListener) *pebble.Options {
 	p := &pebble.Options{
 		FS:                          o.FS,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
@@ -149,16 +126,17 @@ func (o *Options) pebbleOptions(tidy *tidyPolicy, log pebble.Logger, events *peb
 		L0CompactionThreshold:       2,
 		L0CompactionFileThreshold:   500,
 		L0StopWritesThreshold:       1000, // the disk's budget binds first
-		LBaseMaxBytes:               64 << 20,
+		LBaseMaxBytes:               o.MemTableSize * 4 / 3,
 		MaxManifestFileSize:         4 << 20,
 		MaxOpenFiles:                1e5,
 		BytesPerSync:                1 << 40, // or a file without a descriptor is synced each 512 KiB
 		NoSyncOnClose:               true,    // or an aborted compaction publishes its table
-		FlushSplitBytes:             4 << 20,
+		FlushSplitBytes:             max(o.MemTableSize/12, 256<<10),
 		FlushDelayDeleteRange:       10 * time.Second,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, o.Compactions },
 	}
-	p.Experimental.ValueSeparationPolicy = tidy.policy
+	p.Experimental.ValueSeparationPolicy = policy
+	p.Experimental.SpanPolicyFunc = spanPolicy
 	p.Experimental.EnableColumnarBlocks = func() bool { return true }
 	p.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return true }
 	p.Experimental.ReadSamplingMultiplier = -1 // a read-only volume should not write
@@ -169,9 +147,19 @@ func (o *Options) pebbleOptions(tidy *tidyPolicy, log pebble.Logger, events *peb
 			FilterPolicy:   bloom.FilterPolicy(10),
 			Compression:    func() *block.CompressionProfile { return compressions[o.Compression] },
 		}
-		p.TargetFileSizes[i] = 32 << 20
+		p.TargetFileSizes[i] = max(o.MemTableSize*2/3, 512<<10)
 	}
 	return p
+}
+
+// spanPolicy keeps chunks and everything else in different tables. Every record sets the LSN key: in one
+// table with chunks it would make each flush span all files, and a compaction of files that were
+// written one after the other could not just move them.
+func spanPolicy(start []byte) (pebble.SpanPolicy, []byte, error) {
+	if len(start) == 0 || start[0] <= prefixChunk {
+		return pebble.SpanPolicy{}, []byte{prefixChunk + 1}, nil
+	}
+	return pebble.SpanPolicy{ValueStoragePolicy: pebble.ValueStorageLowReadLatency}, nil, nil
 }
 
 // pebbleLogger hands Pebble's log on, and never returns from Fatalf.
