@@ -74,7 +74,7 @@ func openDirs(d disk.FS, nvme, journal string, volume seal.VolumeID, rand io.Rea
 		}
 	}()
 	for _, dir := range []string{nvme, journal} {
-		if err := d.MkdirAll(dir, 0o700); err != nil {
+		if err := makeDir(d, dir); err != nil {
 			return nil, fmt.Errorf("volume: %w", err)
 		}
 		lock, err := d.Lock(d.PathJoin(dir, lockName))
@@ -87,6 +87,32 @@ func openDirs(d disk.FS, nvme, journal string, volume seal.VolumeID, rand io.Rea
 		return nil, err
 	}
 	return ds, nil
+}
+
+// makeDir makes dir and its parents, durably. The nearest parent is synced even if dir exists: a
+// process that was killed may have made it and not come to the sync.
+func makeDir(d disk.FS, dir string) error {
+	var sync []string
+	for at := dir; ; {
+		parent := d.PathDir(at)
+		if parent == at {
+			break
+		}
+		sync = append(sync, parent)
+		if _, err := d.Stat(parent); err == nil {
+			break
+		}
+		at = parent
+	}
+	if err := d.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, parent := range sync {
+		if err := d.SyncDir(parent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pair reads both pair files, or makes them when both directories are new. The journal's is

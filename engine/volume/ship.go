@@ -69,12 +69,12 @@ func (s *shipper) advanced() {
 	s.mu.Unlock()
 }
 
-// run ships for those who wait, until the volume ends.
-func (s *shipper) run() {
+// run ships for those who wait, until ctx ends.
+func (s *shipper) run(ctx context.Context) {
 	for {
 		select {
 		case <-s.kick:
-		case <-s.v.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 		for {
@@ -84,13 +84,13 @@ func (s *shipper) run() {
 			if s.covered() >= want {
 				break
 			}
-			err := s.ship(s.v.ctx, want, shipBytesNow)
+			err := s.ship(ctx, want, shipBytesNow)
 			if errors.Is(err, errNeedCommit) {
-				err = s.v.loops.commitNow(s.v.ctx)
+				err = s.v.loops.commitNow(ctx)
 			}
 			if err != nil {
 				s.v.loops.note(err)
-				if s.v.loops.pause(s.v.ctx) != nil {
+				if s.v.loops.pause(ctx) != nil {
 					return
 				}
 			}

@@ -149,9 +149,8 @@ func (o op) apply(to []byte) {
 	copy(to[o.off:], o.data)
 }
 
-// history is what one client did to the device since base, and how much of it must survive.
+// history is what was done to the device since it was made, and how much of it must survive.
 type history struct {
-	base   []byte
 	mu     sync.Mutex
 	ops    []op // guarded by mu; issued, in order
 	synced atomic.Int64
@@ -172,8 +171,8 @@ func (h *history) issued() []op {
 
 // match returns the length of a prefix of ops, at least least long, that makes the device's
 // content, or -1.
-func match(base []byte, ops []op, least int64, content []byte) int {
-	state := bytes.Clone(base)
+func match(ops []op, least int64, content []byte) int {
+	state := make([]byte, deviceSize)
 	for i := 0; ; i++ {
 		if int64(i) >= least && bytes.Equal(state, content) {
 			return i
@@ -263,7 +262,7 @@ func (w *world) checkRead(ctx context.Context, dev device, h *history, rng *rand
 	if err := dev.ReadAt(ctx, got, int64(off)); err != nil {
 		return err
 	}
-	want := bytes.Clone(h.base)
+	want := make([]byte, deviceSize)
 	for _, o := range h.issued() {
 		o.apply(want)
 	}

@@ -61,7 +61,7 @@ func (v *Volume) start() {
 	l.goRun(l.watch)
 	l.goRun(l.collect)
 	if v.opts.Durability == fence.Object {
-		l.goRun(v.ships.run)
+		l.goRun(func() { v.ships.run(l.ctx) })
 	}
 }
 
