@@ -250,8 +250,16 @@ func (s *mstate) entry(q uint8) entry {
 	return entry{Seq(q), r.kind, Epoch(r.epoch), mnonce(r.id), mhash(r.prev), mhash(r.id)}
 }
 
-// read is what logStore.read does, with the same rules.
+// read is what logStore.read does, with the same rules. It fails only when the store was rolled back.
 func (m *model) read(s *mstate, p int) mview {
+	v := m.readRun(s, p)
+	if v.err != "" && !s.rolled {
+		m.violate("process %d cannot read the log: %s", p, v.err)
+	}
+	return v
+}
+
+func (m *model) readRun(s *mstate, p int) mview {
 	var seqs []Seq
 	for q := 1; q < mSlots; q++ {
 		if s.slots[q].rec.id != 0 {
@@ -426,7 +434,7 @@ func (m *model) readAsOf(s *mstate, p int) mview {
 		n.slots[q] = mslot{}
 	}
 	quiet := model{cfg: m.cfg}
-	v := quiet.read(&n, p)
+	v := quiet.readRun(&n, p)
 	if _, id := v.head(); id != s.procs[p].headID {
 		return mview{}
 	}
