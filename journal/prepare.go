@@ -43,9 +43,12 @@ func (j *Journal) createSegment(index int, h segmentHeader) (*segment, error) {
 // reuseSegment gives a segment a new header. Its runs are void from then on, and if a crash tears
 // the header that changes nothing: they were released, or void already.
 func (j *Journal) reuseSegment(s *segment, h segmentHeader) error {
-	if s.ready = min(s.ready, j.segSize); s.ready < firstRun {
-		s.ready = firstRun
+	if s.ready > j.segSize { // of a ring with larger segments
+		if err := s.file.Truncate(j.segSize); err != nil {
+			return fmt.Errorf("truncate %s: %w", s.path, err)
+		}
 	}
+	s.ready = max(min(s.ready, j.segSize), firstRun)
 	return j.writeHeader(s, h)
 }
 

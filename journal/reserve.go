@@ -13,6 +13,8 @@ const (
 	runMost = 1 << 20
 	// queueMost bounds the bytes that wait in memory for the disk, reservations included.
 	queueMost = 32 << 20
+	// classes is how many size classes costs have: powers of two of blocks, up to a segment.
+	classes = 16
 )
 
 // space is the account of the ring's bytes. All costs are bytes on disk at most, multiples of
@@ -22,13 +24,13 @@ const (
 // the last is wasted: by less than the largest run to come. A reservation is granted if everything
 // pending fits in what is ready even so.
 type space struct {
-	runMax      int64                    // of a run with several records
-	pending     int64                    // reserved or queued, and not placed in a segment
-	outstanding int64                    // reserved, queued or being written: what is in memory
-	written     int64                    // placed in this turn
-	big         [bits.UintSize + 1]int32 // pending records that cost more than runMax, by class
-	waiters     []*waiter                // in order of arrival
-	ringFull    bool                     // the first waiter waits for ready bytes, not for memory
+	runMax      int64          // of a run with several records
+	pending     int64          // reserved or queued, and not placed in a segment
+	outstanding int64          // reserved, queued or being written: what is in memory
+	written     int64          // placed in this turn
+	big         [classes]int32 // pending records that cost more than runMax, by class
+	waiters     []*waiter      // in order of arrival
+	ringFull    bool           // the first waiter waits for ready bytes, not for memory
 }
 
 // waiter is a Reserve that waits.
@@ -46,6 +48,7 @@ func (s *space) init(segSize int64) {
 // starved reports whether someone waits for ready bytes.
 func (s *space) starved() bool { return len(s.waiters) > 0 && s.ringFull }
 
+// costClass returns the least c such that a cost is at most disk.Align<<c; below classes.
 func costClass(cost int64) int { return bits.Len64(uint64(cost/disk.Align - 1)) }
 
 func (s *space) add(cost int64) {

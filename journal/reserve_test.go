@@ -242,15 +242,26 @@ func TestReservedFits(t *testing.T) {
 
 // TestResize opens a ring with another size, larger and smaller.
 func TestResize(t *testing.T) {
+	for _, clean := range []bool{false, true} {
+		resize(t, clean)
+	}
+}
+
+// resize goes through several sizes. With clean everything is released in between, so that a large
+// segment is used again in a small ring.
+func resize(t *testing.T, clean bool) {
 	fs := disktest.New(disktest.Options{})
 	var last LSN
 	for i, size := range []int64{1 << 20, 4 << 20, smallRing, 2 << 20} {
 		j := openJournal(t, testOptions(fs, size, uint64(i)))
 		recs, err := replayAll(j, 1, 0)
-		if i > 0 && (err != nil || LSN(len(recs)) < last) {
+		if i > 0 && !clean && (err != nil || LSN(len(recs)) < last) {
 			if !errors.Is(err, ErrGone) {
 				t.Fatalf("size %d: %d of %d records: %v", size, len(recs), last, err)
 			}
+		}
+		if clean && i > 0 {
+			last += 5 // the tree is ahead of the journal
 		}
 		if err := j.Start(1, last); err != nil {
 			t.Fatal(err)

@@ -118,9 +118,11 @@ func (j *Journal) firstSegment() error {
 }
 
 func (j *Journal) beginWith(s *segment) error {
+	counted := max(s.ready, j.segSize)
 	if err := j.reuseSegment(s, j.nextHeader()); err != nil {
 		return err
 	}
+	j.total -= counted - j.segSize
 	j.free = slices.DeleteFunc(j.free, func(f *segment) bool { return f == s })
 	j.cur = s
 	return nil
