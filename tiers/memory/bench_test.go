@@ -51,6 +51,9 @@ func hitRatio(t *testing.T, scan bool) float64 {
 }
 
 func TestHitRatio(t *testing.T) {
+	if raceEnabled {
+		t.Skip("one goroutine, and slow with the race detector")
+	}
 	alone, mixed := hitRatio(t, false), hitRatio(t, true)
 	t.Logf("hit ratio %.3f, with as many reads of scans mixed in %.3f", alone, mixed)
 	if alone < 0.70 || mixed < 0.62 {
@@ -68,6 +71,9 @@ func heap() uint64 {
 
 // The heap stays within the size and a tenth, whatever the chunks are.
 func TestHeapWithinSize(t *testing.T) {
+	if raceEnabled {
+		t.Skip("one goroutine, and slow with the race detector")
+	}
 	for _, tc := range []struct {
 		size  int64
 		chunk int
