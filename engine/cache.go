@@ -41,13 +41,15 @@ func (noCache) Invalidate(_, _, _ uint64)                  {}
 type pools struct {
 	chunks sync.Pool // *chunkBuf
 	runs   sync.Pool // *runScratch
+	piece  sync.Pool // *chunkBuf of what is read ahead at a time
 }
 
-// chunkBuf holds one chunk.
+// chunkBuf holds a chunk.
 type chunkBuf struct{ b []byte }
 
 func (p *pools) init(chunkSize int) {
 	p.chunks.New = func() any { return &chunkBuf{b: make([]byte, chunkSize)} }
+	p.piece.New = func() any { return &chunkBuf{b: make([]byte, pieceChunks*minChunkSize)} }
 	p.runs.New = func() any { return &runScratch{} }
 }
 

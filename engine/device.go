@@ -175,12 +175,16 @@ func (d *Device) done(ctx context.Context, lsn journal.LSN, durable bool, err er
 // Flush returns when everything that completed before it, on whatever device, is durable.
 func (d *Device) Flush(ctx context.Context) error { return d.e.Sync(ctx, d.e.Applied()) }
 
-// Cache brings the range into the memory tier.
+// Cache brings the range into the memory tier, as far as it may keep it.
 func (d *Device) Cache(ctx context.Context, off, n int64) error {
 	if err := d.check("cache", off, n); err != nil {
 		return err
 	}
-	return d.e.prefetch(ctx, d.n, off, n)
+	if d.e.aheads == nil || n == 0 {
+		return nil
+	}
+	_, err := d.e.prefetch(ctx, d.n.ino, off, min(n, prefetchMax))
+	return err
 }
 
 // Extents calls fn for the runs of data and holes from off to off+n, in order, until fn returns false.

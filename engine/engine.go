@@ -36,6 +36,8 @@ type Engine struct {
 	mem        memTableGauge
 	flushEnded chan struct{} // holds one
 
+	aheads chan struct{} // one for each reading ahead under way; nil without a memory tier
+
 	tidying   sync.Mutex    // one Tidy at a time
 	quiet     atomic.Bool   // space counts for more than writes; set by Tidy
 	rewritten chan struct{} // holds one: a blob file was rewritten
@@ -51,6 +53,9 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 		opts.Gate = func(context.Context, int) error { return nil }
 	}
 	e := &Engine{opts: opts, cache: newChunkCache(opts.Memory), flushEnded: make(chan struct{}, 1), rewritten: make(chan struct{}, 1)}
+	if opts.Memory != nil {
+		e.aheads = make(chan struct{}, aheadsMax)
+	}
 	e.nodes.nodes = make(map[Ino]*node)
 	e.pools.init(opts.ChunkSize)
 	e.guard.init()

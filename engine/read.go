@@ -47,24 +47,35 @@ func (e *Engine) read(ctx context.Context, n *node, p []byte, off int64) error {
 	}
 	defer e.guard.exit()
 	w := e.window(n.ino, p, off)
-	missed := 0 // chunks before i that the memory tier did not have, not yet read
+	_, err := e.readWindow(ctx, &w, n)
+	return err
+}
+
+// readWindow fills w.p and reports whether the memory tier missed any of it. If it is a request's,
+// and not ahead of one, n is its node.
+func (e *Engine) readWindow(ctx context.Context, w *window, n *node) (missed bool, err error) {
+	run := 0 // chunks before i that the memory tier did not have, not yet read
 	for i := w.first; i <= w.last; i++ {
-		if !e.readCached(&w, i) {
-			missed++
+		if !e.readCached(w, i) {
+			run++
 			continue
 		}
-		if missed > 0 {
-			if err := e.readRun(ctx, &w, i-ChunkIndex(missed), i-1); err != nil {
-				return err
+		if run > 0 {
+			missed = true
+			if err := e.readRun(ctx, w, i-ChunkIndex(run), i-1); err != nil {
+				return true, err
 			}
-			missed = 0
+			run = 0
 		}
 	}
-	e.noteRead(n, &w, missed > 0)
-	if missed > 0 {
-		return e.readRun(ctx, &w, w.last+1-ChunkIndex(missed), w.last)
+	missed = missed || run > 0
+	if n != nil {
+		e.noteRead(n, w, missed)
 	}
-	return nil
+	if run == 0 {
+		return missed, nil
+	}
+	return true, e.readRun(ctx, w, w.last+1-ChunkIndex(run), w.last)
 }
 
 // window is a request seen as chunks: p is the file's bytes from off.
