@@ -73,7 +73,7 @@ func sh(t *testing.T, name string, args ...string) string {
 }
 
 // clientSize is the size of the device that real clients see.
-const clientSize = 16 << 20
+const clientSize = 8 << 20
 
 // image fills a file with noise and holes.
 func image(t *testing.T) string {
@@ -112,7 +112,7 @@ func TestNbdinfo(t *testing.T) {
 	socket := serveUnix(t, &Server{}, newRAM(clientSize))
 	out := sh(t, "nbdinfo", "nbd+unix:///?socket="+socket)
 	for _, want := range []string{
-		"newstyle-fixed without TLS", "using structured packets", "export-size: 16777216",
+		"newstyle-fixed without TLS", "using structured packets", "export-size: 8388608",
 		"base:allocation", `export="d"`, "description: " + description,
 		"is_rotational: false", "is_read_only: false", "can_cache: true", "can_df: true", "can_fast_zero: true",
 		"can_flush: true", "can_fua: true", "can_multi_conn: true", "can_trim: true", "can_zero: true",

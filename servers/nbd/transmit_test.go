@@ -73,7 +73,7 @@ func TestReadAndWrite(t *testing.T) {
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if slices.ContainsFunc(d.stable, func(b byte) bool { return b != 0 }) {
+		if slices.ContainsFunc(d.stableAt, func(at uint64) bool { return at != 0 }) {
 			r.t.Error("a write without FUA was made durable")
 		}
 	})
