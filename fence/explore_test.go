@@ -32,16 +32,17 @@ func modelConfigs() []mconfig {
 	real := realRules()
 	return []mconfig{
 		{name: "trim", maxSeq: 3, maxEpoch: 3, bases: true, trim: true, rules: real, budget: mbudget{losses: 1}},
-		{name: "trim/four", maxSeq: 4, maxEpoch: 3, bases: true, trim: true, rules: real, large: true},
+		{name: "trim/four", maxSeq: 4, maxEpoch: 3, bases: true, trim: true, mute: true, rules: real, large: true},
 		{name: "trim/suspend", maxSeq: 3, maxEpoch: 3, bases: true, trim: true, dates: true, rules: real, budget: mbudget{freezes: 1}},
-		{name: "crash", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, lates: 1}},
-		{name: "crash/twice", maxSeq: 4, maxEpoch: 4, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 2, lates: 2}, large: true},
-		{name: "base", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, bases: true, trim: true, mute: true, rules: real, budget: mbudget{crashes: 1}, large: true},
-		{name: "release", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, release: true, mute: true, rules: real, budget: mbudget{crashes: 1, losses: 1}, large: true},
-		{name: "clone", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, lates: 1, clones: 1}},
-		{name: "clone/four", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1, lates: 1, clones: 1}, large: true},
-		{name: "roll-back", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, rollbacks: 1}},
-		{name: "roll-back/four", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 2, rollbacks: 1}, large: true},
+		{name: "crash", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1}},
+		{name: "crash/late", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 2, lates: 1}, large: true},
+		{name: "crash/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 2, lates: 2, losses: 1}, large: true},
+		{name: "crash/base", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, bases: true, trim: true, mute: true, rules: real, budget: mbudget{crashes: 1}, large: true},
+		{name: "release", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, release: true, mute: true, rules: real, budget: mbudget{losses: 1}, large: true},
+		{name: "clone", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1, lates: 1, clones: 1}, large: true},
+		{name: "clone/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, clones: 1}},
+		{name: "roll-back", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1, rollbacks: 1}, large: true},
+		{name: "roll-back/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, rollbacks: 1}},
 	}
 }
 
@@ -49,6 +50,8 @@ func modelConfigs() []mconfig {
 func TestModelNotices(t *testing.T) {
 	trim := mconfig{maxSeq: 4, maxEpoch: 3, bases: true, trim: true, mute: true}
 	lineage := mconfig{maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, budget: mbudget{crashes: 1, lates: 1, losses: 1}}
+	four := lineage
+	four.maxSeq, four.mute, four.budget = 4, true, mbudget{crashes: 1}
 	with := func(c mconfig, b mbudget) mconfig { c.budget = b; return c }
 	for _, c := range []struct {
 		name, want string
@@ -84,7 +87,7 @@ func TestModelNotices(t *testing.T) {
 				return mayClaimAtOnce(run, m, owner, claimant, claimant)
 			}
 		}},
-		{"adopted alone lets the directory win", "wins and lacks", lineage, func(r *mrules) {
+		{"adopted alone lets the directory win", "wins and lacks", four, func(r *mrules) {
 			r.localWins = func(below mark, run []entry, m memory) bool {
 				for _, e := range run {
 					if m.adopted == (mark{e.seq, e.hash}) {

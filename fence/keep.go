@@ -60,7 +60,14 @@ func (o *Owner) makeBase(ctx context.Context) error {
 	}
 	asOf, b := o.log.seq, o.log.toBase()
 	o.mu.Unlock()
-	ref, err := o.place(ctx, kindBase, encodeBase(b))
+	body := encodeBase(b)
+	if len(body) > bodyMax {
+		return fmt.Errorf("fence: base of %d bytes", len(body))
+	}
+	if _, err := decodeBase(body); err != nil {
+		return fmt.Errorf("fence: base that nobody could read: %w", err)
+	}
+	ref, err := o.place(ctx, kindBase, body)
 	if err != nil {
 		return err
 	}

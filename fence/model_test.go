@@ -83,6 +83,7 @@ type mproc struct {
 	atOnce, wins       bool
 	adopted, stopped   bool
 	ownerEpoch         uint8 // of the head that a claimant read
+	surprised          bool  // ghost: the store was rolled back after the last read
 	req                mreq
 }
 
@@ -706,7 +707,7 @@ func (m *model) accept(n *mstate, p int) {
 func (m *model) opened(n *mstate, p int, r mrec) {
 	pr := &n.procs[p]
 	pr.phase, pr.epoch, pr.atOnce, pr.waited = mOwner, r.epoch, false, 0
-	if pr.wins && !n.dirs[p].complete {
+	if pr.wins && !pr.surprised && !n.dirs[p].complete {
 		m.violate("the directory of process %d wins and lacks what the log says", p)
 	}
 }
@@ -814,6 +815,9 @@ func (m *model) rollback(s *mstate) {
 	n := *s
 	n.left.rollbacks--
 	n.rolled = true
+	for p := range n.procs {
+		n.procs[p].surprised = n.procs[p].phase != mDown // nobody can tell before the next read
+	}
 	for n.trueHead > 0 && n.slots[n.trueHead-1].isTrue && n.slots[n.trueHead].rec.id != 0 {
 		n.slots[n.trueHead] = mslot{}
 		n.trueHead--

@@ -59,6 +59,7 @@ func checkOptions(o *Options) error {
 type claimer struct {
 	opts  Options
 	store *logStore
+	seen  Seq // the highest record that this Open has read
 }
 
 // run reads and claims until a Claim won its slot.
@@ -85,7 +86,12 @@ func (c *claimer) run(ctx context.Context) (*Owner, error) {
 func (c *claimer) read(ctx context.Context) (*view, error) {
 	done := c.opts.Waiting("the object store: reading the volume's log")
 	defer done()
-	return c.store.read(ctx, c.opts.Lineage.memory().seen)
+	v, err := c.store.read(ctx, max(c.seen, c.opts.Lineage.memory().seen))
+	if err != nil {
+		return nil, err
+	}
+	c.seen = v.head()
+	return v, nil
 }
 
 // await returns true when a Claim may be sent, false when the head has moved meanwhile. It keeps

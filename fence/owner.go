@@ -117,6 +117,9 @@ func (o *Owner) Commit(ctx context.Context, c Commit) error {
 	if len(body) > bodyMax {
 		return fmt.Errorf("fence: commit of %d bytes", len(body))
 	}
+	if _, err := decodeCommit(c.LSN, body); err != nil {
+		return fmt.Errorf("fence: commit that nobody could read: %w", err)
+	}
 	return o.submit(ctx, &request{rec: &record{kind: kindCommit, lsn: c.LSN}, commit: &c, body: body})
 }
 

@@ -37,23 +37,24 @@ func (s *logStore) read(ctx context.Context, seen Seq) (*view, error) {
 		return nil, err
 	}
 	const tries = 10
-	for try := range tries {
+	for try := 0; ; try++ {
 		v, err := s.readFrom(ctx, from, seen)
 		switch {
 		case err == nil:
 			return v, nil
-		case errors.Is(err, errMoved) && try < tries-1:
+		case errors.Is(err, errMoved) && try < tries:
 			from = 0
 			if err := s.sleep(ctx, backoffMin); err != nil {
 				return nil, err
 			}
+		case errors.Is(err, errMoved):
+			return nil, fmt.Errorf("%w: what the log names is not there: %w", ErrCorrupt, err)
 		case from != 0 && errors.Is(err, ErrRolledBack):
 			from = 0 // the hint may be wrong: only a whole listing is proof
 		default:
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("fence: read the log: %w", errMoved)
 }
 
 // hint returns where a listing may begin; zero for at the start. It is a guess: anybody may have

@@ -137,6 +137,9 @@ func (c *codec) aad(head []byte, s Seq) []byte {
 // seal returns the stored bytes of r at place s. n is a fresh random nonce of 24 bytes.
 func (c *codec) seal(r *record, s Seq, n []byte) ([]byte, error) {
 	plain := encodeRecord(r)
+	if _, err := decodeRecord(plain); err != nil {
+		return nil, fmt.Errorf("fence: %s record that nobody could read: %w", r.kind, err)
+	}
 	total := recordHead + sealNonce + len(plain) + sealTag
 	if total > recordMax {
 		return nil, fmt.Errorf("fence: %s record of %d bytes is larger than %d", r.kind, total, recordMax)

@@ -31,6 +31,7 @@ func (s *logStore) send(ctx context.Context, r *record, seq Seq, last look, leas
 	if err != nil {
 		return sent{}, err
 	}
+	s = s.insisting() // a try whose answer was lost may have landed, whatever the store says to the next
 	out := sent{hash: hashOf(stored), start: s.boottime()}
 	landed, now, err := s.put(ctx, seq, stored, lease)
 	if err != nil {

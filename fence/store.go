@@ -20,7 +20,7 @@ const (
 	backoffMin  = 50 * time.Millisecond
 	backoffMax  = 5 * time.Second
 	timeoutMin  = 2 * time.Second
-	timeoutMax  = 30 * time.Second
+	timeoutMax  = 15 * time.Second
 	bodyTimeout = 5 * time.Minute // of one attempt at a body; far below any retention
 	parallel    = 32              // GETs at once
 )
@@ -34,6 +34,7 @@ type logStore struct {
 	logger   *slog.Logger
 	rand     *lockedReader
 	timeout  time.Duration // of one request for a record
+	insist   bool          // retries what the store refuses, too
 }
 
 // newLogStore returns a store for a volume. lease bounds how long one request may take; zero where no
@@ -46,7 +47,7 @@ func newLogStore(store object.Store, key *seal.Key, volume seal.VolumeID, lease 
 	s := &logStore{store: store, codec: c, key: key, logger: slog.New(slog.DiscardHandler), timeout: timeoutMax}
 	s.boottime = func() time.Duration { return 0 }
 	if lease > 0 {
-		s.timeout = min(max(lease/3, timeoutMin), timeoutMax)
+		s.timeout = min(max(lease/6, timeoutMin), timeoutMax)
 	}
 	return s, nil
 }
@@ -71,17 +72,24 @@ func attempt(ctx context.Context, timeout time.Duration, op func(ctx context.Con
 }
 
 // answered reports whether err is the store's word on the request, so that the same again would
-// be answered alike. Everything else may go away.
-func answered(err error) bool {
+// be answered alike. Everything else may go away, and where much depends on the answer, so may a refusal.
+func (s *logStore) answered(err error) bool {
 	return err == nil || errors.Is(err, object.ErrNotFound) || errors.Is(err, object.ErrExists) ||
-		errors.Is(err, object.ErrDenied) || errors.Is(err, object.ErrFatal)
+		!s.insist && (errors.Is(err, object.ErrDenied) || errors.Is(err, object.ErrFatal))
+}
+
+// insisting returns s, retrying what the store refuses as well.
+func (s *logStore) insisting() *logStore {
+	c := *s
+	c.insist = true
+	return &c
 }
 
 // retry repeats op until it is answered or ctx ends.
 func (s *logStore) retry(ctx context.Context, timeout time.Duration, op func(ctx context.Context) error) error {
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
 		err := attempt(ctx, timeout, op)
-		if answered(err) {
+		if s.answered(err) {
 			return err
 		}
 		if ctx.Err() != nil {
