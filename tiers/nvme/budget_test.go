@@ -41,17 +41,17 @@ func blocksOf(t *testing.T, dir string) (total int64) {
 	return total
 }
 
-// Files are written, read, marked clean, removed, and parts offered, ten times the budget in all:
+// Files are written, read, marked clean, removed, and parts offered, five times the budget in all:
 // the directory stays within it. Dirty files and files that are read stay whole.
 func TestBudgetIsKept(t *testing.T) {
-	const size, fileSize = 24 << 20, 700_000
+	const size, fileSize = 12 << 20, 400_000
 	dir := t.TempDir()
 	tier := open(t, disk.OS(), dir, size)
 	r := rand.New(rand.NewPCG(3, 3))
 	var dirty []int
 	var most int64
 	part := testData(0, PartSize)
-	for i := range 350 {
+	for i := range 160 {
 		data := testData(i, fileSize-r.IntN(1000))
 		write(t, tier, testID(i), data)
 		dirty = append(dirty, i)
