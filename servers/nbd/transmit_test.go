@@ -16,16 +16,19 @@ import (
 
 const testSize = 64 << 20
 
-// eachKind runs test with simple and structured replies, and with a device that answers some reads
-// at once.
-func eachKind(t *testing.T, test func(r *rig, d *ram, p *peer, structured bool)) {
+// smallSize is the size of devices on which nothing large is done.
+const smallSize = 1 << 20
+
+// eachKind runs test with simple and structured replies, and with a device of size bytes that
+// answers reads of its first half at once.
+func eachKind(t *testing.T, size int, test func(r *rig, d *ram, p *peer, structured bool)) {
 	for _, structured := range []bool{false, true} {
 		for _, fast := range []bool{false, true} {
 			t.Run(fmt.Sprintf("structured=%v,fast=%v", structured, fast), func(t *testing.T) {
-				d := newRAM(testSize)
+				d := newRAM(size)
 				s := &shelf{devs: map[string]Device{"d": d}}
 				if fast {
-					s.devs["d"] = fastRAM{d, testSize / 2}
+					s.devs["d"] = fastRAM{d, int64(size) / 2}
 				}
 				inBubble(t, &Server{Exports: s}, Options{}, func(r *rig) {
 					p := r.dial()
@@ -50,7 +53,7 @@ func (a answer) read(t *testing.T, h header, structured bool) []byte {
 }
 
 func TestReadAndWrite(t *testing.T) {
-	eachKind(t, func(r *rig, d *ram, p *peer, structured bool) {
+	eachKind(t, testSize, func(r *rig, d *ram, p *peer, structured bool) {
 		for i, n := range []int{0, 1, 511, 4096, 65536, 65537, 1<<20 + 3, MaxPayload} {
 			for _, off := range []int{0, 5000, testSize/2 - 100, testSize - n} {
 				payload := bytes.Repeat([]byte{byte(i + 1), byte(off), 3}, n/3+1)[:n]
@@ -81,8 +84,8 @@ func TestReadAndWrite(t *testing.T) {
 
 // TestChecks has every request that is refused by itself, and the edges of what is not.
 func TestChecks(t *testing.T) {
-	const size = testSize
-	eachKind(t, func(r *rig, d *ram, p *peer, structured bool) {
+	const size = smallSize
+	eachKind(t, smallSize, func(r *rig, d *ram, p *peer, structured bool) {
 		df := uint32(errInvalid) // DF needs structured replies, and so does BLOCK_STATUS
 		if structured {
 			df = 0
@@ -301,7 +304,7 @@ func TestDeviceErrors(t *testing.T) {
 
 // A request that takes its time keeps none behind it waiting, and DISC waits for it.
 func TestSlowRequestHoldsUpNobody(t *testing.T) {
-	eachKind(t, func(r *rig, d *ram, p *peer, structured bool) {
+	eachKind(t, smallSize, func(r *rig, d *ram, p *peer, structured bool) {
 		d.before = func(_ context.Context, op string) error {
 			if op == "flush" {
 				time.Sleep(10 * time.Second)
@@ -312,7 +315,7 @@ func TestSlowRequestHoldsUpNobody(t *testing.T) {
 			r.t.Fatalf("FLUSH was answered before it was done: % x", got)
 		}
 		for i := range 10 {
-			p.do(header{cmd: cmdRead, cookie: uint64(2 + i), off: uint64(i) * testSize / 10, length: 4096}, nil, structured)
+			p.do(header{cmd: cmdRead, cookie: uint64(2 + i), off: uint64(i) * smallSize / 10, length: 4096}, nil, structured)
 		}
 		p.send(encodeRequest(header{cmd: cmdDisc}))
 		if p.gone() {
@@ -331,7 +334,7 @@ func TestSlowRequestHoldsUpNobody(t *testing.T) {
 
 // Nothing is answered while the lease does not hold, and everything when it does again.
 func TestAnswersWaitForTheLease(t *testing.T) {
-	eachKind(t, func(r *rig, d *ram, p *peer, structured bool) {
+	eachKind(t, smallSize, func(r *rig, d *ram, p *peer, structured bool) {
 		lease := make(chan struct{})
 		r.srv.Exports.(*shelf).wait = func(ctx context.Context) error {
 			select {
@@ -362,7 +365,7 @@ func TestAnswersWaitForTheLease(t *testing.T) {
 }
 
 func TestFencedServerAnswersNothing(t *testing.T) {
-	eachKind(t, func(r *rig, d *ram, p *peer, structured bool) {
+	eachKind(t, smallSize, func(r *rig, d *ram, p *peer, structured bool) {
 		r.srv.Exports.(*shelf).wait = func(context.Context) error { return fence.ErrFenced }
 		p.send(encodeRequest(header{cmd: cmdRead, cookie: 1, length: 4096}))
 		p.send(encodeRequest(header{cmd: cmdFlush, cookie: 2}))
