@@ -164,6 +164,11 @@ func (f *FS) writeMap(ops []byte) error {
 	if f.mapStored > mapSlack && f.mapStored > mapGarbage*f.mapBase {
 		return f.rewriteMap(seq)
 	}
+	return f.appendMap(seq, ops)
+}
+
+// appendMap appends a record to the map. f.flushMu is held.
+func (f *FS) appendMap(seq uint64, ops []byte) error {
 	sealed := f.mapLog.Seal(nil, appendMapRecord(nil, seq, ops))
 	if err := f.writeSynced(f.mapFile, sealed, f.mapStored); err != nil {
 		return err
@@ -247,17 +252,21 @@ func (f *FS) writeNewMap(record []byte) (file vfs.File, log *seal.Log, stored in
 	return file, log, int64(len(sealed)), nil
 }
 
-// closeMap closes the map file; later changes of the directory fail.
+// closeMap closes the map file; later changes of the directory fail. It ends the file with a
+// record that says nothing: were the last one damaged, it could not be told from a torn one, and
+// now that one is no loss.
 func (f *FS) closeMap() error {
 	f.flushMu.Lock()
 	defer f.flushMu.Unlock()
-	if f.mapErr == nil {
-		f.mapErr = ErrClosed
-	}
 	if f.mapFile == nil {
 		return nil
 	}
-	err := f.mapFile.Close()
+	var err error
+	if f.mapErr == nil {
+		err = f.appendMap(f.flushedSeq.Load()+1, nil)
+		f.mapErr = ErrClosed
+	}
+	err = errors.Join(err, f.mapFile.Close())
 	f.mapFile = nil
 	return err
 }

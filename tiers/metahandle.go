@@ -21,7 +21,7 @@ func (h *metaWriter) Write(p []byte) (int, error) {
 	if err := h.fs.ended(); err != nil {
 		return 0, err
 	}
-	if classify(h.name) == classMarker {
+	if classify(h.name) == classMarker && len(p) > 0 {
 		return 0, fmt.Errorf("tiers: write %s: a marker has no bytes: %w", h.name, errors.ErrUnsupported)
 	}
 	h.fs.mu.Lock()

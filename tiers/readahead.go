@@ -7,9 +7,10 @@ const (
 	tailBytes    = 384 << 10 // of a table file, fetched when it is opened
 	aheadMin     = 256 << 10
 	aheadMax     = 8 << 20
-	aheadStep    = 1 << 20 // the window is filled up in steps of this size, or half of itself
-	aheadStreams = 8       // sequential readers of one handle that are told apart
-	aheadGap     = 256 << 10
+	aheadStep    = 1 << 20   // the window is filled up in steps of this size, or half of itself
+	aheadStreams = 8         // sequential readers of one handle that are told apart
+	aheadGap     = 256 << 10 // that a sequential reader may skip, or go back
+	aheadHits    = 2         // reads that go on, before a reader is taken for a sequential one
 )
 
 // readahead tells sequential readers of one file from others, and says what to fetch before they
@@ -26,6 +27,7 @@ type stream struct {
 	ahead  int64  // up to where its bytes are on their way
 	window int64  // how far that may run before next
 	used   uint64 // readahead.clock at its last read
+	hits   int    // reads that went on where the one before ended
 }
 
 // note takes note of a read of n bytes at off in a file of size bytes, and calls fetch with a
@@ -38,21 +40,24 @@ func (r *readahead) note(off, n, size int64, sequential bool, fetch func(from, t
 	s, known := r.find(off)
 	end := off + n
 	if !known {
-		*s = stream{ahead: end}
+		*s = stream{next: end, ahead: end}
 		if sequential {
 			s.window = aheadStep / 2
 		}
 	}
 	s.used = r.clock
-	s.next = end
+	if known && end > s.next {
+		s.hits++
+	}
+	s.next = max(s.next, end)
 	s.ahead = max(s.ahead, end)
-	if !known && !sequential || s.ahead >= size {
+	if s.hits < aheadHits && !sequential || s.ahead >= size {
 		return
 	}
 	if s.window > 0 && s.ahead-end > s.window-min(s.window/2, aheadStep) {
 		return
 	}
-	s.window = min(max(2*s.window, aheadMin), aheadMax)
+	s.window = min(max(4*s.window, 2*n, aheadMin), aheadMax)
 	if to := min(end+s.window, size); to > s.ahead {
 		s.ahead = max(s.ahead, fetch(s.ahead, to))
 	}

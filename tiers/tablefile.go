@@ -150,10 +150,10 @@ func (h *tableHandle) ReadAt(p []byte, off int64) (int, error) {
 	if err := h.fs.ended(); err != nil {
 		return 0, err
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	if off >= h.t.size {
-		if len(p) == 0 {
-			return 0, nil
-		}
 		return 0, io.EOF
 	}
 	want := p[:min(int64(len(p)), h.t.size-off)]
