@@ -93,6 +93,7 @@ type trimmer struct {
 	doomed []string      // keys of records to delete, ascending
 	more   bool          // the last listing found more than that
 	next   time.Duration // boot time of the next listing
+	sweep  sweeper
 }
 
 // tend does at most one request's worth of housekeeping and reports whether more is pressing.
@@ -102,21 +103,24 @@ func (o *Owner) tend(t *trimmer) (more bool) {
 	hint := o.log.asOf + 1
 	adopted := o.adopted
 	o.mu.Unlock()
-	if !adopted || base == 0 {
+	if !adopted {
 		return false
 	}
+	now := o.opts.Boottime()
 	var err error
 	switch {
-	case t.hinted != base:
+	case base != 0 && t.hinted != base:
 		if err = o.writeHint(hint); err == nil {
 			t.hinted = base
 		}
 	case len(t.doomed) > 0:
 		err = o.deleteRecords(t)
 		more = t.more
-	case t.more || o.opts.Boottime() >= t.next:
+	case base != 0 && (t.more || now >= t.next):
 		err = o.listOld(t, limit)
 		more = t.more
+	case t.sweep.due(now):
+		err = o.sweepPage(&t.sweep)
 	}
 	if err != nil && o.ctx.Err() == nil {
 		o.opts.Logger.Warn("fence: housekeeping failed, it is tried again", "error", err)
