@@ -258,7 +258,11 @@ func TestResize(t *testing.T) {
 func resize(t *testing.T, clean bool) {
 	fs := disktest.New(disktest.Options{})
 	var last LSN
-	for i, size := range []int64{1 << 20, 4 << 20, smallRing, 2 << 20} {
+	sizes := []int64{1 << 20, 4 << 20, smallRing, 2 << 20}
+	if clean {
+		sizes = sizes[1:]
+	}
+	for i, size := range sizes {
 		j := openJournal(t, testOptions(fs, size, uint64(i)))
 		recs, err := replayAll(j, 1, 0)
 		if i > 0 && !clean && (err != nil || LSN(len(recs)) < last) {
