@@ -52,7 +52,7 @@ type Options struct {
 	BlockSize    int   // bytes of a block of a table file before compression; default 16 KiB
 	Compactions  int   // at most so many at once; default half of the CPUs, at least 2
 
-	// TidyAfter is how long nothing must have been committed before the tree is tidied: space that
+	// TidyAfter is how long little must have been changed before the tree is tidied: space that
 	// overwritten data still take is given back. Default one minute; negative: only Tidy does it.
 	TidyAfter time.Duration
 

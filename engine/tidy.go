@@ -42,14 +42,17 @@ const (
 const (
 	tidyLook    = 10 * time.Second // between two looks whether the volume is quiet
 	tidyStalled = 2 * time.Second  // without a rewrite, after which Pebble is reminded
+	quietBytes  = 2 << 20          // applied in tidyLook, at most, while it counts as quiet
+	tidyAgain   = 32 << 20         // applied since it was tidied, from which on it is worth it again
+	busyBytes   = 16 << 20         // applied while it is tidied, from which on it is no longer quiet
 )
 
-// keepTidy tidies whenever nothing has been committed for a while, once after each busy time.
+// keepTidy tidies when little has been changed for a while, once after each busy time.
 func (e *Engine) keepTidy() {
 	defer e.bg.Done()
 	tick := time.NewTicker(tidyLook)
 	defer tick.Stop()
-	var seen, tidied uint64 // LSNs
+	seen, tidied := e.mem.applied.Load(), int64(-tidyAgain)
 	quiet := time.Duration(0)
 	for {
 		select {
@@ -57,16 +60,17 @@ func (e *Engine) keepTidy() {
 		case <-e.life.Done():
 			return
 		}
-		quiet += tidyLook
-		if now := e.applied.Load(); now != seen {
-			seen, quiet = now, 0
+		now := e.mem.applied.Load()
+		if quiet += tidyLook; now-seen > quietBytes {
+			quiet = 0
 		}
-		if quiet < e.opts.TidyAfter || seen == tidied {
+		seen = now
+		if quiet < e.opts.TidyAfter || now-tidied < tidyAgain {
 			continue
 		}
 		switch err := e.Tidy(e.life); {
 		case err == nil:
-			tidied = seen
+			tidied = now
 		case errors.Is(err, errBusy), e.life.Err() != nil:
 		default:
 			e.opts.Logger.Warn("cannot tidy the tree", "err", err)
@@ -74,11 +78,11 @@ func (e *Engine) keepTidy() {
 	}
 }
 
-// errBusy says that changes came while the tree was tidied.
+// errBusy says that many changes came while the tree was tidied.
 var errBusy = errors.New("engine: no longer quiet")
 
 // Tidy gets space back until little is left to be had: it flushes, brings the tree into one level
-// and rewrites blob files. It gives up, with an error, when changes come meanwhile; what it did stays.
+// and rewrites blob files. It gives up, with an error, when many changes come meanwhile; what it did stays.
 func (e *Engine) Tidy(ctx context.Context) error {
 	if err := e.guard.enter(); err != nil {
 		return err
@@ -88,7 +92,11 @@ func (e *Engine) Tidy(ctx context.Context) error {
 	defer e.tidying.Unlock()
 	e.quiet.Store(true)
 	defer e.quiet.Store(false)
-	start := e.applied.Load()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(e.life, cancel)
+	defer stop()
+	start := e.mem.applied.Load()
 	if err := e.nudge(ctx); err != nil {
 		return err
 	}
@@ -119,7 +127,7 @@ func (e *Engine) upperShare() float64 {
 
 // rewriteGarbage waits until Pebble has rewritten the blob files that are worth it. It does one at a
 // time, and looks for the next when one is done.
-func (e *Engine) rewriteGarbage(ctx context.Context, start uint64) error {
+func (e *Engine) rewriteGarbage(ctx context.Context, start int64) error {
 	reminder := time.NewTimer(tidyStalled)
 	defer reminder.Stop()
 	reminded := false
@@ -128,7 +136,7 @@ func (e *Engine) rewriteGarbage(ctx context.Context, start uint64) error {
 		if float64(b.ValueSize-b.ReferencedValueSize) <= garbageQuiet*float64(b.ValueSize) {
 			return nil
 		}
-		if e.applied.Load() != start {
+		if e.mem.applied.Load()-start > busyBytes {
 			return errBusy
 		}
 		select {

@@ -1,0 +1,68 @@
+// Package engine is what a file is: inodes, dentries and chunks as keys of one LSM (Pebble), and the one
+// order in which changes are committed. It stands between the protocol servers above and the journal
+// and the tiers below. docs/design/engine.md says why it is built as it is.
+//
+// # Invariants
+//
+//   - The tree is the result of exactly the records 1 to Applied of the log, in that order; what table
+//     files hold durably is the result of exactly those up to Flushed. Both LSNs are read from the tree.
+//   - A change is in the log before it is in the tree. A change that the log refused is seen nowhere.
+//   - Every operation of a record is absolute: applying a suffix of the log again changes nothing.
+//   - An inode number is never used twice.
+//   - Nothing that lies beyond a file's size is stored: a larger size shows zeros.
+//   - An all-zero chunk is an absent key, or a value without bytes.
+//   - No lock is held while the tree is read, and the write path reads nothing.
+//
+// # Keys
+//
+// Integers in keys are big-endian, so that order is meaning.
+//
+//	key                      value
+//	c inode(8) index(8)      chunk, see below
+//	i inode(8)               attributes, see below
+//	d dir(8) name            inode(8) type(1) cookie(8)
+//	r dir(8) cookie(8)       name; the order of ReadDir
+//	x inode(8) name          extended attribute
+//	s inode(8)               target of a symbolic link
+//	o inode(8)               empty; unlinked, removed with its last user or at the next start
+//	m "lsn"                  last LSN applied (8)
+//	m "next"                 next inode number (8)
+//	m "chunk"                chunk size in bytes (8)
+//
+// # Chunk values
+//
+// The last byte is the kind. Kind 1 is a whole chunk: the bytes before it are the chunk's, and what is
+// missing at the chunk's end is zeros. Kind 2 is a merge operand, a list of runs; what they do not cover
+// is as it was. A run:
+//
+//	size     field
+//	uvarint  gap: bytes from the end of the run before it, or from the chunk's start
+//	uvarint  2 × length + 1 for zeros, 2 × length for bytes; length > 0
+//	length   the bytes, unless zeros
+//
+// Runs are ordered, within the chunk, and neighbours of one kind do not touch. Numbers are in their
+// shortest form. Anything else is refused.
+//
+// # Attributes
+//
+//	offset  size  field             offset  size  field
+//	0       1     version, 1        30      8     size in bytes; of a directory, entries
+//	1       1     type              38      8     atime, ns
+//	2       4     mode              46      8     mtime, ns
+//	6       4     uid               54      8     ctime, ns
+//	10      4     gid               62      8     birth time, ns
+//	14      4     link count        70      8     generation
+//	18      4     flags             78      8     parent, of a directory
+//	22      8     rdev              86      8     last cookie, of a directory
+//
+// # Records of the log
+//
+// A record is a Pebble batch that begins by setting the LSN key; record.go has the table.
+//
+// # Concurrency
+//
+// Any goroutine may call any method, except that Replay comes before Start, from one goroutine.
+// Locks, in order: nodes' dir, by inode number; a node's stripes, ascending; the commit lock; short ones that
+// guard counters. Waiting for room (Gate, Reserve) comes before all of them. Readers take none: a read
+// that runs beside a write sees each chunk before it or after it.
+package engine
