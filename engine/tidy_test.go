@@ -16,6 +16,9 @@ import (
 // promises at a scale: how much is written, and the table files' size afterwards.
 // ZEROFS_SCALE is the set in MiB; the memtable is scaled with it from 48 MiB at 1 GiB.
 func TestTidy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes much")
+	}
 	mib := int64(24)
 	if v, err := strconv.ParseInt(os.Getenv("ZEROFS_SCALE"), 10, 64); err == nil {
 		mib = v
