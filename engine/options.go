@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"zerofs/journal"
+	"zerofs/tiers"
 	"zerofs/tiers/memory"
 )
 
@@ -135,6 +136,7 @@ func (o *Options) pebbleOptions(policy func() pebble.ValueSeparationPolicy, log 
 		FlushDelayDeleteRange:       10 * time.Second,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, o.Compactions },
 	}
+	p.Local.ReadaheadConfig = tiers.ReadaheadConfig()
 	p.Experimental.ValueSeparationPolicy = policy
 	p.Experimental.SpanPolicyFunc = spanPolicy
 	p.Experimental.EnableColumnarBlocks = func() bool { return true }
