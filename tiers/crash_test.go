@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -183,8 +184,7 @@ func crashes(seed uint64) error {
 		there := h.other()
 		there.log = h.log.clone()
 		there.store = h.store.Bucket().Clone().Connect(seed)
-		// The directory is only believed if there is one; a crash before leaves an empty host.
-		at, err := revive(here, seed, false)
+		at, err := revive(here, seed, here.empty())
 		if err != nil {
 			return fmt.Errorf("turn %d, on the host: %w", turn, err)
 		}
@@ -206,7 +206,8 @@ func crashes(seed uint64) error {
 			next.log, next.store = h.log.clone(), h.store.Bucket().Connect(seed)
 			h, fresh = next, true
 		} else {
-			h, fresh = h.successor(rng), false
+			h = h.successor(rng)
+			fresh = h.empty()
 		}
 	}
 	return nil
@@ -224,6 +225,12 @@ func (h *host) successor(rng *rand.Rand) *host {
 	c.log = h.log.clone()
 	c.nvme, c.fs = nil, nil
 	return &c
+}
+
+// empty reports whether the host has no tree: the crash came before there was one.
+func (h *host) empty() bool {
+	_, err := h.disk.Stat("/data/tree")
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // revive opens a copy of what a crash left, checks the tree, and returns its LSN.
