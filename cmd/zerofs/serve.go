@@ -142,7 +142,7 @@ func (p *process) volumeOptions(sealed *seal.Volume) volume.Options {
 		Owner:      c.Fence.Owner, Lease: c.Fence.Lease,
 		Takeover:       map[string]fence.Takeover{"wait": fence.Wait, "never": fence.Never, "force": fence.Force}[c.Fence.Takeover],
 		ContinueOnLoss: c.Fence.LeaseLoss == "continue", RefuseAfterLoss: c.Fence.AfterLoss == "refuse",
-		Identity: identity, Boottime: boottime, Now: time.Now, Rand: rand.Reader, Logger: p.log, Waiting: p.waits.begin,
+		Identity: identity, Volatile: disk.IsVolatile, Boottime: boottime, Now: time.Now, Rand: rand.Reader, Logger: p.log, Waiting: p.waits.begin,
 		// The admin socket lies in the data directory, so it waits until that is ours.
 		Locked: func(ctx context.Context) error { return p.listenAdmin(ctx, nil, c.Admin.UnixSocket) },
 	}

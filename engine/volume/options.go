@@ -37,6 +37,9 @@ type Options struct {
 	// inode of the lock file at path. Dir is filled in here.
 	Identity func(lock string) (fence.Identity, error)
 
+	// Volatile reports whether a directory lies on a file system in memory. It may be nil.
+	Volatile func(dir string) (bool, error)
+
 	Boottime func() time.Duration // CLOCK_BOOTTIME
 	Now      func() time.Time     // wall clock, for file times
 	Rand     io.Reader            // of keys, ids and nonces

@@ -70,7 +70,12 @@ func (v *Volume) replayJournal(ctx context.Context, covered journal.LSN) error {
 	if first > from {
 		return fmt.Errorf("%w: the tree ends at LSN %d, the journal begins at %d", ErrGap, from-1, first)
 	}
-	return v.journal.Replay(ctx, from, covered, v.apply)
+	return v.journal.Replay(ctx, from, covered, func(lsn journal.LSN, payload []byte) error {
+		if lsn > covered {
+			v.metered.appended.Add(int64(len(payload))) // what the first round finds unshipped
+		}
+		return v.apply(lsn, payload)
+	})
 }
 
 // apply hands one record to the engine, unless the tree has it.

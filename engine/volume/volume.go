@@ -168,8 +168,14 @@ func (v *Volume) openTiers(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	volatile := false
+	if o.Volatile != nil {
+		if volatile, err = o.Volatile(o.JournalDir); err != nil {
+			return fmt.Errorf("volume: %w", err)
+		}
+	}
 	v.journal, err = journal.Open(ctx, journal.Options{
-		Disk: o.Disk, Dir: o.Disk.PathJoin(o.JournalDir, ringName), Size: o.JournalSize, Key: o.Volume.Key, Rand: o.Rand, Logger: v.log,
+		Volatile: volatile, Disk: o.Disk, Dir: o.Disk.PathJoin(o.JournalDir, ringName), Size: o.JournalSize, Key: o.Volume.Key, Rand: o.Rand, Logger: v.log,
 	})
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 const (
 	commitUnshipped = 8 << 20          // bytes of journal not in the log yet: the tables are cheaper
 	commitShipped   = 64 << 20         // bytes of Ships since the last Commit
-	commitDirty     = 64 << 20         // bytes of tables not uploaded
+	commitDirty     = 32 << 20         // bytes of tables not uploaded
 	commitAge       = 10 * time.Minute // since the last Commit
 )
 
@@ -26,6 +26,7 @@ const (
 	lookEvery    = 20 * time.Millisecond
 	releaseEvery = 200 * time.Millisecond
 	collectEvery = time.Minute
+	sweepFirst   = 10 * time.Minute // after the start, then every
 	sweepEvery   = 24 * time.Hour
 	deleteGrace  = 5 * time.Minute
 	retryPause   = time.Second
@@ -257,7 +258,7 @@ func (l *loops) release() {
 
 // collect deletes objects whose grace is over, and once a day what dead epochs left behind.
 func (l *loops) collect() {
-	t, sweep := time.NewTicker(collectEvery), time.NewTicker(sweepEvery)
+	t, sweep := time.NewTicker(collectEvery), time.NewTimer(sweepFirst)
 	defer t.Stop()
 	defer sweep.Stop()
 	for {
@@ -266,7 +267,11 @@ func (l *loops) collect() {
 		case <-t.C:
 			err = l.v.tree.Collect(l.ctx)
 		case <-sweep.C:
-			err = l.v.tree.SweepOrphans(l.ctx, l.v.owner.State(), time.Hour)
+			sweep.Reset(sweepEvery)
+			err = errors.Join(
+				l.v.tree.SweepOrphans(l.ctx, l.v.owner.State(), time.Hour),
+				object.Sweep(l.ctx, l.v.opts.Store, "files/", sweepEvery),
+			)
 		case <-l.ctx.Done():
 			return
 		}
