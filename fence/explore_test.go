@@ -12,6 +12,7 @@ const modelMost = 12_000_000 // states of one configuration
 // TestModel explores every interleaving of each configuration to its end. The larger ones run when
 // ZEROFS_MODEL is "full".
 func TestModel(t *testing.T) {
+	skipModel(t)
 	for _, cfg := range modelConfigs() {
 		t.Run(cfg.name, func(t *testing.T) {
 			if cfg.large && os.Getenv("ZEROFS_MODEL") != "full" {
@@ -25,6 +26,12 @@ func TestModel(t *testing.T) {
 				t.Fatal(cfg.explore(modelMost, true))
 			}
 		})
+	}
+}
+
+func skipModel(t *testing.T) {
+	if raced || testing.Short() {
+		t.Skip("the model takes long, and is no matter of races")
 	}
 }
 
@@ -42,12 +49,13 @@ func modelConfigs() []mconfig {
 		{name: "clone", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1, lates: 1, clones: 1}, large: true},
 		{name: "clone/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, clones: 1}},
 		{name: "roll-back", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1, rollbacks: 1}, large: true},
-		{name: "roll-back/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, rollbacks: 1}},
+		{name: "roll-back/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, rollbacks: 1}, large: true},
 	}
 }
 
 // TestModelNotices weakens one rule at a time: the model must find what that breaks.
 func TestModelNotices(t *testing.T) {
+	skipModel(t)
 	trim := mconfig{maxSeq: 4, maxEpoch: 3, bases: true, trim: true, mute: true}
 	lineage := mconfig{maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, budget: mbudget{crashes: 1, lates: 1, losses: 1}}
 	four := lineage

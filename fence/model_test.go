@@ -326,11 +326,9 @@ func (m *model) land(s *mstate, seq uint8, r mrec) bool {
 	}
 	sl.isTrue = true
 	s.trueHead = seq
-	if r.kind == kindShip || r.kind == kindBase {
-		for d := range s.dirs {
-			if r.kind == kindShip && r.holders&(1<<d) == 0 {
-				s.dirs[d].complete = false
-			}
+	for d := range s.dirs {
+		if r.kind == kindShip && r.holders&(1<<d) == 0 {
+			s.dirs[d].complete = false
 		}
 	}
 	return true
@@ -532,6 +530,11 @@ func (m *model) adopt(n *mstate, p int) {
 	if !pr.wins {
 		m.setAside(n, p)
 		d.complete = true
+		for q := range n.slots[:pr.head+1] {
+			if n.slots[q].isTrue {
+				n.slots[q].rec.holders |= 1 << p
+			}
+		}
 		if n.trueHead > pr.head {
 			for q := pr.head + 1; q <= n.trueHead; q++ {
 				if n.slots[q].rec.kind == kindShip {
@@ -802,6 +805,9 @@ func (m *model) clone(s *mstate) {
 		for i := range n.late {
 			copyHolder(&n.late[i].rec.holders)
 		}
+		for i := range n.slots {
+			copyHolder(&n.slots[i].rec.holders)
+		}
 		copyHolder(&n.procs[p].req.rec.holders)
 		m.emit(&n, "its directory is cloned to the other host", p)
 	}
@@ -821,7 +827,20 @@ func (m *model) rollback(s *mstate) {
 	for n.trueHead > 0 && n.slots[n.trueHead-1].isTrue && n.slots[n.trueHead].rec.id != 0 {
 		n.slots[n.trueHead] = mslot{}
 		n.trueHead--
+		n.recount()
 		m.emit(&n, "the store is rolled back", 0)
+	}
+}
+
+// recount finds out which directories contain all that is left of the log after a roll-back.
+func (n *mstate) recount() {
+	for d := range n.dirs {
+		n.dirs[d].complete = true
+		for _, sl := range n.slots {
+			if sl.isTrue && sl.rec.kind == kindShip && sl.rec.holders&(1<<d) == 0 {
+				n.dirs[d].complete = false
+			}
+		}
 	}
 }
 

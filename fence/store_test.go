@@ -17,9 +17,9 @@ import (
 // TestStorms lets two hosts fight over the volume while the store fails, loses answers and delivers
 // puts late. What was acknowledged is in the log in the end, and never do both answer.
 func TestStorms(t *testing.T) {
-	seeds := uint64(60)
+	seeds := uint64(24)
 	if testing.Short() {
-		seeds = 10
+		seeds = 6
 	}
 	for seed := range seeds {
 		inWorld(t, func(t *testing.T, w *world) { storm(t, w, seed) })
