@@ -103,3 +103,82 @@ func checkVersion(t *testing.T, chunk int, p []byte, atLeast uint32) {
 		t.Errorf("chunk %d holds versions %d and %d, or garbage, after %d was written", chunk, head, tail, atLeast)
 	}
 }
+
+// hookCache does something between the read of the tree and the fill that follows it.
+type hookCache struct {
+	*mapCache
+	beforeFill func()
+}
+
+func (c *hookCache) Fill(tok memory.Token, inode, index uint64, chunk []byte) {
+	if fn := c.beforeFill; fn != nil {
+		c.beforeFill = nil
+		fn()
+	}
+	c.mapCache.Fill(tok, inode, index, chunk)
+}
+
+// TestStaleFill changes a chunk after a reader read it from the tree and before the reader offers it to
+// the memory tier. The next reader, and the next partial write, must build on the change.
+func TestStaleFill(t *testing.T) {
+	ctx := context.Background()
+	const size = 1 << 20
+	for name, change := range map[string]func(d *Device, want []byte) error{
+		"whole": func(d *Device, want []byte) error {
+			copy(want, bytes.Repeat([]byte{2}, 4096))
+			return d.WriteAt(ctx, want[:4096], 0, false)
+		},
+		"part": func(d *Device, want []byte) error {
+			want[5] = 2
+			return d.WriteAt(ctx, want[5:6], 5, false)
+		},
+		"zero part": func(d *Device, want []byte) error { clear(want[7:100]); return d.Zero(ctx, 7, 93, false, false) },
+		"trim":      func(d *Device, want []byte) error { clear(want[:8192]); return d.Trim(ctx, 0, 8192, false) },
+		"trim long": func(d *Device, want []byte) error { clear(want); return d.Trim(ctx, 0, size, false) },
+		"shrink": func(d *Device, want []byte) error {
+			clear(want[10:])
+			for _, n := range []uint64{10, size} {
+				if _, err := d.e.resize(ctx, d.n, n, func(*Attr) {}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		for _, length := range []int{512, 4096, 3 * 4096} {
+			t.Run(name, func(t *testing.T) {
+				log := newFakeLog()
+				e := openEngine(t, testOptions(vfs.NewMem(), log), log)
+				d := openDevice(t, e, "d", size)
+				want := bytes.Repeat([]byte{1}, size)
+				if err := d.WriteAt(ctx, want, 0, false); err != nil {
+					t.Fatal(err)
+				}
+				cache := &hookCache{mapCache: newMapCache(nil)}
+				cache.beforeFill = func() {
+					if err := change(d, want); err != nil {
+						t.Error(err)
+					}
+				}
+				e.cache = cache
+				if err := d.ReadAt(ctx, make([]byte, length), 0); err != nil {
+					t.Fatal(err)
+				}
+				if cache.beforeFill != nil {
+					t.Fatal("nothing was filled")
+				}
+				want[4000] = 9
+				if err := d.WriteAt(ctx, want[4000:4001], 4000, false); err != nil {
+					t.Fatal(err)
+				}
+				got := make([]byte, size)
+				for _, cache := range []chunkCache{cache, noCache{}} {
+					e.cache = cache
+					if err := d.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
+						t.Errorf("%T: byte %d differs, %v", cache, diff(got, want), err)
+					}
+				}
+			})
+		}
+	}
+}
