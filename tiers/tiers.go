@@ -66,6 +66,12 @@ type FS struct {
 	changes    uint64 // changes of what a Commit would say
 	dirtyFiles int64  // table files that no Commit named
 	dirtyBytes int64  // and their bytes
+	wholeFiles int64  // table files that have a name and are whole
+	wholeBytes int64  // and the bytes of their plaintext
+
+	// live is every table file whose local bytes or object may still be needed: those that have
+	// a name, a handle or a round, and those that tidy has not removed yet.
+	live map[*table]struct{}
 
 	// flushMu guards the map file. Taken after metaFile.syncMu and before mu.
 	flushMu    sync.Mutex
@@ -85,13 +91,23 @@ type FS struct {
 
 // Usage is the FS's state.
 type Usage struct {
-	DirtyBytes, DirtyFiles int64 // sealed bytes of table files that no Commit names, and their number
-	Tables, TableBytes     int64 // table files that have a name, and the bytes of their plaintext
-	Uploaded, Fetched      int64 // bytes since Open
-	Rounds                 int64 // write-back rounds that appended a Commit, since Open
+	DirtyBytes int64 `json:"dirty_bytes"` // sealed bytes of table files that no Commit names
+	DirtyFiles int64 `json:"dirty_files"`
+	Tables     int64 `json:"tables"`         // table files that have a name
+	TableBytes int64 `json:"table_bytes"`    // of their plaintext
+	Uploaded   int64 `json:"uploaded_bytes"` // since Open
+	Fetched    int64 `json:"fetched_bytes"`  // since Open
+	Rounds     int64 `json:"rounds"`         // that appended a Commit, since Open
 }
 
-// Usage returns counters.
+// DirtyBytes returns Usage().DirtyBytes alone, which is cheap.
+func (f *FS) DirtyBytes() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dirtyBytes
+}
+
+// Usage returns counters. It costs little however many files there are.
 func (f *FS) Usage() Usage {
 	u := Usage{
 		Uploaded: f.wb.uploadedBytes.Load(),
@@ -101,12 +117,7 @@ func (f *FS) Usage() Usage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	u.DirtyBytes, u.DirtyFiles = f.dirtyBytes, f.dirtyFiles
-	for _, x := range f.names {
-		if t, ok := x.(*table); ok && t.whole {
-			u.Tables++
-			u.TableBytes += t.size
-		}
-	}
+	u.Tables, u.TableBytes = f.wholeFiles, f.wholeBytes
 	return u
 }
 

@@ -139,7 +139,7 @@ func (l *loops) commitDue(behind bool) bool {
 	usage := v.journal.Usage()
 	age := v.opts.Boottime() - time.Duration(l.lastCommit.Load())
 	return v.owner.ShippedBytes() > commitShipped ||
-		v.tree.Usage().DirtyBytes > commitDirty ||
+		v.tree.DirtyBytes() > commitDirty ||
 		usage.Used > usage.Size/2 ||
 		age > commitAge ||
 		v.metered.appended.Load()-l.roundAt.Load() > commitUnshipped
@@ -216,7 +216,7 @@ func (l *loops) watch() {
 func (l *loops) setPressure() {
 	v := l.v
 	size := float64(v.opts.NVMeSize)
-	dirty := float64(v.tree.Usage().DirtyBytes)
+	dirty := float64(v.tree.DirtyBytes())
 	mem, table := float64(v.engine.MemTableBytes()), float64(v.opts.memTableSize())
 	p := max(share(dirty, size*0.5, size*0.75), share(mem, table*(memTables-2), table*(memTables-0.25)))
 	was := v.gate.set(p)

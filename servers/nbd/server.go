@@ -138,17 +138,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Stats are counts since the Server was made, and what is there now.
 type Stats struct {
-	Conns        int64 // now
-	Accepted     int64
-	Refused      int64 // over MaxConns
-	Reads        int64
-	FastReads    int64 // of Reads, answered from memory at once
-	Writes       int64
-	Flushes      int64
-	Others       int64 // trim, write zeroes, cache, block status
-	Failed       int64 // answered with an error
-	ReadBytes    int64
-	WrittenBytes int64
+	Conns        int64 `json:"conns"` // now
+	Accepted     int64 `json:"accepted"`
+	Refused      int64 `json:"refused"` // over MaxConns
+	Reads        int64 `json:"reads"`
+	FastReads    int64 `json:"fast_reads"` // of Reads, answered from memory at once
+	Writes       int64 `json:"writes"`
+	Flushes      int64 `json:"flushes"`
+	Others       int64 `json:"others"` // trim, write zeroes, cache, block status
+	Failed       int64 `json:"failed"` // answered with an error
+	ReadBytes    int64 `json:"read_bytes"`
+	WrittenBytes int64 `json:"written_bytes"`
 }
 
 // counters are Stats while they count.

@@ -246,7 +246,13 @@ func (t *Tier) invalidateOne(h *holdings, inode, index uint64) {
 }
 
 // Stats are counts since New, and bytes held: those of whole chunks, empty ones included.
-type Stats struct{ Hits, Misses, Fills, FillsLost, Bytes int64 }
+type Stats struct {
+	Hits      int64 `json:"hits"`
+	Misses    int64 `json:"misses"`
+	Fills     int64 `json:"fills"`
+	FillsLost int64 `json:"fills_lost"` // for a write that came between
+	Bytes     int64 `json:"bytes"`
+}
 
 // Stats returns the counters.
 func (t *Tier) Stats() Stats {

@@ -205,13 +205,17 @@ func (t *Tier) loadName(name string) error {
 
 // Usage tells where the budget went, in bytes.
 type Usage struct {
-	Dirty, Clean, Parts           int64
-	Size                          int64 // what these three may take together
-	PartHits, PartMisses, Evicted int64 // counts; Evicted is of clean local copies
+	Dirty int64 `json:"dirty_bytes"` // local copies that no Commit names
+	Clean int64 `json:"clean_bytes"` // local copies that may be evicted
+	Parts int64 `json:"parts_bytes"` // part cache
+	Size  int64 `json:"size_bytes"`  // what these three may take together
 
-	PartsDropped int64 // offered parts that were not kept
-	Waiting      int64 // writers that wait for a full disk at the moment
-	Ballast      int64 // bytes held as ballast
+	PartHits     int64 `json:"part_hits"`
+	PartMisses   int64 `json:"part_misses"`
+	PartsDropped int64 `json:"parts_dropped"` // offered parts that were not kept
+	Evicted      int64 `json:"evicted"`       // clean local copies
+	Waiting      int64 `json:"waiting"`       // writers that wait for a full disk at the moment
+	Ballast      int64 `json:"ballast_bytes"`
 }
 
 // Usage returns the tier's state.
