@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -59,7 +60,7 @@ func (e *Engine) dentry(dir Ino, name string) (dentry, error) {
 	return d, nil
 }
 
-// read1 is get for a caller that may run beside Close.
+// read1 is get for a caller that has not entered the guard.
 func (e *Engine) read1(key []byte) ([]byte, error) {
 	if err := e.guard.enter(); err != nil {
 		return nil, err
@@ -251,6 +252,9 @@ func (e *Engine) ReadDir(ctx context.Context, dir Ino, after uint64, fn func(Ent
 		}
 		if err != nil {
 			return false, err
+		}
+		if d.cookie != binary.BigEndian.Uint64(key[inodeKeyLen:]) { // and made anew: it comes later
+			return true, nil
 		}
 		return fn(Entry{Name: name, Ino: d.ino, Type: d.typ, Cookie: d.cookie}), nil
 	})

@@ -204,6 +204,15 @@ func TestCloseRace(t *testing.T) {
 					if err == nil {
 						err = d.ReadAt(ctx, p, int64(g)*8192)
 					}
+					if err == nil {
+						_, err = e.GetAttr(ctx, RootIno)
+					}
+					if err == nil {
+						_, err = e.Devices(ctx)
+					}
+					if err == nil {
+						err = d.Extents(ctx, 0, 1<<20, func(int64, bool) bool { return true })
+					}
 					if err != nil {
 						if !errors.Is(err, ErrClosed) {
 							t.Error(err)

@@ -132,7 +132,7 @@ func (n *node) wait(ctx context.Context) error {
 
 func (e *Engine) load(n *node) {
 	defer close(n.loaded)
-	v, err := e.get(appendInodeKey(nil, n.ino))
+	v, err := e.read1(appendInodeKey(nil, n.ino))
 	if err != nil {
 		n.err = fmt.Errorf("engine: inode %d: %w", n.ino, err)
 		return

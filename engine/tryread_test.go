@@ -1,0 +1,6 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+)
