@@ -40,9 +40,9 @@ func (e *exports) Open(ctx context.Context, name string) (nbd.Device, func(), er
 		return nil, nil, err
 	}
 	if e.through[name] {
-		return writeThrough{dev}, func() {}, nil
+		return writeThrough{dev}, dev.Close, nil
 	}
-	return dev, func() {}, nil
+	return dev, dev.Close, nil
 }
 
 // Wait returns once an answer may be sent.
