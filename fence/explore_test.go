@@ -43,7 +43,7 @@ func modelConfigs() []mconfig {
 		{name: "trim/suspend", maxSeq: 3, maxEpoch: 3, bases: true, trim: true, dates: true, rules: real, budget: mbudget{freezes: 1}},
 		{name: "crash", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1}},
 		{name: "crash/late", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 2, lates: 1}, large: true},
-		{name: "crash/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 2, lates: 2, losses: 1}, large: true},
+		{name: "crash/renew", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, rules: real, budget: mbudget{crashes: 1, lates: 1, losses: 1}, large: true},
 		{name: "crash/base", maxSeq: 3, maxEpoch: 3, lineage: true, ships: true, bases: true, trim: true, mute: true, rules: real, budget: mbudget{crashes: 1}, large: true},
 		{name: "release", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, release: true, mute: true, rules: real, budget: mbudget{losses: 1}, large: true},
 		{name: "clone", maxSeq: 4, maxEpoch: 3, lineage: true, ships: true, mute: true, rules: real, budget: mbudget{crashes: 1, lates: 1, clones: 1}, large: true},
@@ -107,7 +107,7 @@ func TestModelNotices(t *testing.T) {
 		}},
 		{"adopted is found by number", "wins and lacks", func() mconfig {
 			c := with(lineage, mbudget{crashes: 1, rollbacks: 1})
-			c.maxSeq = 4
+			c.maxSeq, c.mute = 4, true
 			return c
 		}(), func(r *mrules) {
 			r.localWins = func(below mark, run []entry, m memory) bool {

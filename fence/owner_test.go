@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"zerofs/tiers/object"
 )
 
 func table(name string) Table {
@@ -113,4 +115,67 @@ func TestLeaseLapses(t *testing.T) {
 			t.Fatal(o.Valid(), o.Err())
 		}
 	})
+}
+
+// TestValidIsCheap asks for each request, so it must not allocate.
+func TestValidIsCheap(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		o := w.host("a").mustOpen()
+		if n := testing.AllocsPerRun(100, func() { _ = o.Valid() }); n != 0 {
+			t.Fatalf("%v allocations", n)
+		}
+	})
+}
+
+// TestDateless has a store that does not tell the time: every append is checked, nothing is trimmed.
+func TestDateless(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.host("a")
+		key, volume := testKey()
+		l, err := OpenLineage(a.disk, "/lineage", key, volume, w.rand())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := Open(t.Context(), Options{Store: dateless{a.store}, Key: key, Volume: volume, Lineage: l, Identity: a.id,
+			Lease: testLease, Durability: Object, Boottime: a.boottime, Rand: w.rand(), Logger: w.logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		if err := o.Adopt(); err != nil {
+			t.Fatal(err)
+		}
+		a.store.ResetCounts()
+		for lsn := range uint64(70) {
+			if err := o.Ship(t.Context(), lsn+1, lsn+1, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c := a.store.Counts(); c.List < 70 || c.Get < 70 {
+			t.Fatalf("%+v", c)
+		}
+		time.Sleep(5 * time.Hour)
+		if recs := w.records(); recs[0] != 1 {
+			t.Fatalf("the log begins at %d", recs[0])
+		}
+	})
+}
+
+// dateless takes the store's clock out of its answers.
+type dateless struct{ object.Store }
+
+func (d dateless) Put(ctx context.Context, key string, body object.Body, opts object.PutOptions) (object.Info, error) {
+	i, err := d.Store.Put(ctx, key, body, opts)
+	return object.Info{Size: i.Size}, err
+}
+
+func (d dateless) Get(ctx context.Context, key string, off int64, dst []byte) (int, object.Info, error) {
+	n, i, err := d.Store.Get(ctx, key, off, dst)
+	return n, object.Info{Size: i.Size}, err
+}
+
+func (d dateless) List(ctx context.Context, prefix, after string) (object.Page, error) {
+	p, err := d.Store.List(ctx, prefix, after)
+	p.Date = time.Time{}
+	return p, err
 }

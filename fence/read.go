@@ -58,17 +58,17 @@ func (s *logStore) read(ctx context.Context, seen Seq) (*view, error) {
 }
 
 // hint returns where a listing may begin; zero for at the start. It is a guess: anybody may have
-// written it, at any time.
+// written it, at any time. It fails only when ctx ends.
 func (s *logStore) hint(ctx context.Context) (Seq, error) {
 	if !s.store.Ordered() {
 		return 0, nil
 	}
 	data, _, err := s.get(ctx, hintKey, hintSize, hintSize, s.timeout)
 	switch {
-	case errors.Is(err, object.ErrNotFound):
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case err != nil: // mostly that there is none
 		return 0, nil
-	case err != nil:
-		return 0, err
 	case len(data) != hintSize || string(data[:4]) != hintMagic:
 		return 0, nil
 	}

@@ -167,6 +167,7 @@ func trimLimit(asOf Seq, ships []ShipRef) Seq {
 // and those still on their way matter.
 func remember(below mark, run []entry, m memory) memory {
 	if len(run) == 0 {
+		m.pending = slices.Clone(m.pending)
 		return m
 	}
 	head := run[len(run)-1]

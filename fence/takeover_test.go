@@ -6,6 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"zerofs/tiers/object"
+	"zerofs/tiers/object/objecttest"
 )
 
 // TestWaitsForLease lets a second host wait for the lease of one that died, and not a moment less.
@@ -250,5 +253,41 @@ func TestCancelledWait(t *testing.T) {
 		time.AfterFunc(30*time.Second, func() { cancel(stop) })
 		_, err := w.host("b").open(ctx)
 		w.wantErr(err, stop)
+	})
+}
+
+// TestClaimsThatNeverLand starts over and over while the store takes no puts, and while it takes them
+// and the process dies before it adopts: the lineage file has room, and the directory still wins.
+func TestClaimsThatNeverLand(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.host("a")
+		o := a.mustOpen()
+		o.mustShip(1, "x")
+		o.kill()
+		try := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if o, err := a.open(ctx); err == nil {
+				o.kill()
+			}
+		}
+		a.store.SetPlan(func(r objecttest.Request) objecttest.Fault {
+			if r.Op == object.OpPut {
+				return objecttest.Late
+			}
+			return objecttest.Deliver
+		})
+		for range 3 * pendingMax {
+			try()
+		}
+		w.bucket.Land()
+		a.store.SetPlan(nil)
+		for range 3 * pendingMax {
+			try()
+		}
+		o = a.mustOpen()
+		if !o.LocalWins() || o.Covered() != 1 || o.Epoch() < 3*pendingMax {
+			t.Fatalf("wins %v, covered %d, epoch %d", o.LocalWins(), o.Covered(), o.Epoch())
+		}
 	})
 }
