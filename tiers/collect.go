@@ -72,23 +72,22 @@ func (f *FS) SweepOrphans(ctx context.Context, state *fence.State, minAge time.D
 	}
 }
 
-// namedObjects returns the objects that state, the log as we know it, or a local file names.
+// namedObjects returns the objects that state, the log as we know it, or a local file names, those
+// of rounds under way among them, and those that the log is going to delete.
 func (f *FS) namedObjects(state *fence.State) map[string]bool {
 	named := make(map[string]bool, len(state.Tables))
 	for _, t := range state.Tables {
 		named[t.Object] = true
+	}
+	for _, object := range f.opts.Log.Deletable(0) {
+		named[object] = true // Collect deletes it when its time has come
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, object := range f.wb.tables {
 		named[object] = true
 	}
-	for _, x := range f.names {
-		if t, ok := x.(*table); ok {
-			named[t.object] = true
-		}
-	}
-	for _, t := range f.deadTables {
+	for t := range f.live {
 		named[t.object] = true
 	}
 	return named

@@ -51,6 +51,13 @@ func (f *FS) complete(name string, t *table) {
 	f.pending = appendTableOp(f.pending, name, tableEntry{t.id, t.object, t.size})
 	f.pendingOps++
 	f.changes++
+	f.count(t, 1)
+}
+
+// count adds n times t to the files that have a name. f.mu is held.
+func (f *FS) count(t *table, n int64) {
+	f.wholeFiles += n
+	f.wholeBytes += n * t.size
 }
 
 // remove makes name stand for nothing and returns what it stood for, or nil. f.mu is held.
@@ -66,6 +73,7 @@ func (f *FS) remove(name string) file {
 			f.pending = appendDeleteOp(f.pending, name)
 			f.pendingOps++
 			f.changes++
+			f.count(x, -1)
 		}
 		x.gone, x.deleteOp = true, f.pendingOps
 		f.unref(x)

@@ -29,7 +29,12 @@ func Open(ctx context.Context, opts Options, base *fence.State) (*FS, error) {
 		base = &fence.State{}
 	}
 	f := newFS(opts)
-	if err := f.load(ctx, base); err != nil {
+	stop := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
+	err := f.load(ctx, base)
+	if !stop() && err == nil {
+		err = fmt.Errorf("tiers: open %s: %w", opts.Dir, context.Cause(ctx))
+	}
+	if err != nil {
 		f.cancel(err)
 		return nil, errors.Join(err, f.closeMap())
 	}
@@ -51,7 +56,7 @@ func (o *Options) check() error {
 }
 
 func newFS(opts Options) *FS {
-	f := &FS{opts: opts, names: map[string]file{}, tidyKick: make(chan struct{}, 1)}
+	f := &FS{opts: opts, names: map[string]file{}, live: map[*table]struct{}{}, tidyKick: make(chan struct{}, 1)}
 	f.ctx, f.cancel = context.WithCancelCause(context.Background())
 	f.fetch = newFetcher(f.ctx, &f.opts, f.frames)
 	f.wb.init()
@@ -219,6 +224,8 @@ func (f *FS) loadTables(ctx context.Context, d *directory, base *fence.State) er
 		}
 		t.committed.Store(committed)
 		f.names[name] = t
+		f.live[t] = struct{}{}
+		f.count(t, 1)
 	}
 	for id := range local {
 		if err := ctx.Err(); err != nil {

@@ -47,6 +47,8 @@ func (f *FS) unref(t *table) {
 	if t.whole {
 		f.deadTables = append(f.deadTables, t)
 		f.kickTidy()
+	} else {
+		delete(f.live, t) // its writer removed what there was
 	}
 }
 

@@ -72,6 +72,7 @@ func (f *FS) takeDead() (tables []*table, metas []*metaFile) {
 			continue
 		}
 		tables = append(tables, t)
+		delete(f.live, t)
 		if !t.committed.Load() {
 			f.dirtyFiles--
 			f.dirtyBytes -= t.stored()

@@ -38,6 +38,7 @@ func pathError(op, name string, err error) error { return &fs.PathError{Op: op, 
 // that is created again is another one, with an id and an object of its own.
 func (f *FS) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := f.ended(); err != nil {
+		time.Sleep(failureDelay) // Pebble tries again at once, for ever
 		return nil, pathError("create", name, err)
 	}
 	base := f.PathBase(name)
@@ -97,6 +98,7 @@ func (f *FS) createTable(name string) (vfs.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.put(name, t)
+	f.live[t] = struct{}{}
 	return &tableWriter{fs: f, name: name, t: t, w: w}, nil
 }
 

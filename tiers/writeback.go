@@ -102,6 +102,12 @@ func (f *FS) WriteBack(ctx context.Context, lsn func() (uint64, error)) error {
 	if err != nil {
 		return fmt.Errorf("tiers: write-back: %w", err)
 	}
+	if err := f.ended(); err != nil { // with nothing to upload, nobody has asked yet
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.drop(r)
+		return fmt.Errorf("tiers: write-back: %w", err)
+	}
 	f.commit(r, at)
 	return f.landed(ctx)
 }
