@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"zerofs/fence"
+	"zerofs/journal"
 	"zerofs/tiers/disk/disktest"
 	"zerofs/tiers/object"
 	"zerofs/tiers/object/objecttest"
@@ -324,3 +325,5 @@ func cut(h *host, hist *history, seed uint64, power bool) *image {
 
 // same reports whether two buckets hold the same objects. Those that are ever written anew are hints.
 func same(a, b *objecttest.Bucket) bool { return slices.Equal(a.Keys(), b.Keys()) }
+
+func lsn(n uint64) journal.LSN { return journal.LSN(n) }
