@@ -10,8 +10,7 @@ import (
 // request is a record that waits for its turn.
 type request struct {
 	rec    *record
-	commit *Commit // of a Commit
-	body   []byte
+	commit *Commit    // of a Commit
 	done   chan error // holds one; nil for a Renew
 }
 
@@ -32,6 +31,7 @@ func (o *Owner) appendLoop() {
 			return
 		}
 		err := o.append(r)
+		o.landed()
 		switch {
 		case errors.Is(err, ErrFenced):
 			o.opts.Logger.Error("fence: fenced, this process may not write any more", "error", err)
@@ -48,6 +48,13 @@ func (o *Owner) appendLoop() {
 		o.last = r.rec.kind
 		r.answer(err)
 	}
+}
+
+// landed notes that nothing is under way.
+func (o *Owner) landed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flying = nil
 }
 
 // failReady answers the Base and the Release that no append will take.
@@ -80,13 +87,19 @@ func (o *Owner) nextRequest() *request {
 	return nil
 }
 
-// pick chooses: the Release before all; when the lease is due for renewal, a Base that is ready
+// pick takes the next request and notes that it is under way: the Release before all; when the lease is due for renewal, a Base that is ready
 // or a Renew, ahead of what waits; else the queue. Where the store is so slow that the lease is
 // always due, every other record comes from the queue: it renews as well. A Base does not wait for
 // its turn in a volume that is busy.
 func (o *Owner) pick(due bool) *request {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.flying = o.choose(due)
+	return o.flying
+}
+
+// choose is pick with o.mu held.
+func (o *Owner) choose(due bool) *request {
 	if o.release != nil {
 		for _, r := range o.queue {
 			r.answer(ErrClosed)

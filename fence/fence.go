@@ -30,6 +30,9 @@ var (
 	// ErrLapsed reports that the lease ran out and nobody is known to have taken the volume: a
 	// request must wait. See Owner.Wait.
 	ErrLapsed = errors.New("fence: lease lapsed")
+	// ErrUnanswered reports that the caller's context ended while its record was under way: the
+	// owner goes on sending it, and it may be in the log or come to be.
+	ErrUnanswered = errors.New("fence: append not answered yet")
 	// ErrNotAdopted reports a Ship or Commit before Adopt.
 	ErrNotAdopted = errors.New("fence: the local directory is not adopted")
 )

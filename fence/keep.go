@@ -199,12 +199,30 @@ func (o *Owner) Deletable(grace time.Duration) []string {
 		return nil
 	}
 	var out []string
+	asked := o.asked()
 	for _, obj := range slices.Sorted(maps.Keys(o.log.trash)) {
-		if o.log.live[obj] == 0 && now-o.log.trash[obj] >= grace {
+		if o.log.live[obj] == 0 && !asked[obj] && now-o.log.trash[obj] >= grace {
 			out = append(out, obj)
 		}
 	}
 	return out
+}
+
+// asked returns the objects that a record under way or queued would name. The caller holds o.mu.
+func (o *Owner) asked() map[string]bool {
+	names := map[string]bool{}
+	for _, r := range append(o.queue[:len(o.queue):len(o.queue)], o.flying, o.base) {
+		if r == nil {
+			continue
+		}
+		names[r.rec.body.object] = true
+		if r.commit != nil {
+			for _, t := range r.commit.Added {
+				names[t.Object] = true
+			}
+		}
+	}
+	return names
 }
 
 // Deleted forgets objects that were deleted.

@@ -1,13 +1,12 @@
 package fence
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // Owner is our turn at the volume. Any goroutine may call its methods.
@@ -38,6 +37,7 @@ type Owner struct {
 	queue   []*request // Ships and Commits in the order of their calls
 	base    *request   // a Base that is ready; goes out instead of a Renew
 	release *request   // the last record
+	flying  *request   // under way
 }
 
 func newOwner(c *claimer, st *logState, claim sent, before Previous) *Owner {
@@ -100,37 +100,44 @@ func (m memory) adopt(at mark) memory {
 	return m
 }
 
-// Ship appends the batches first..last, both included. first must be Covered()+1. body is not kept
-// after the return. An error other than ErrFenced and ErrClosed says that the record was not sent:
-// ctx ends the upload of a large body and the wait for the record's turn, but not an append
-// that is under way, which ends with its answer, or with the owner.
+// Ship appends the batches first..last, both included. first must be Covered()+1.
+//
+// When ctx ends during the upload of a large body, or before the record's turn, the record is never
+// sent. When it ends during the append, the error wraps ErrUnanswered: the append goes on, ahead of
+// whatever is asked for next, and Covered tells once it is in the log. After ErrFenced and ErrClosed
+// too the record may be in the log; after any other error it is not.
 func (o *Owner) Ship(ctx context.Context, first, last uint64, body []byte) error {
 	if first == 0 || last < first || len(body) > bodyMax {
 		return fmt.Errorf("fence: ship of %d to %d with %d bytes", first, last, len(body))
 	}
-	return o.submit(ctx, &request{rec: &record{kind: kindShip, first: first, last: last}, body: body})
+	if len(body) <= inlineMax {
+		body = bytes.Clone(body) // the append may outlive the call
+	}
+	return o.submit(ctx, &request{rec: &record{kind: kindShip, first: first, last: last}}, body)
 }
 
-// Commit appends a write-back round. It returns as Ship does. c must not change before the return.
+// Commit appends a write-back round. It returns as Ship does. After ErrUnanswered the next Commit
+// may come with deltas against the state before this one: they apply to either.
 func (o *Owner) Commit(ctx context.Context, c Commit) error {
 	body := encodeCommit(&c)
 	if len(body) > bodyMax {
 		return fmt.Errorf("fence: commit of %d bytes", len(body))
 	}
-	if _, err := decodeCommit(c.LSN, body); err != nil {
+	own, err := decodeCommit(c.LSN, body) // a copy, since the append may outlive the call
+	if err != nil {
 		return fmt.Errorf("fence: commit that nobody could read: %w", err)
 	}
-	return o.submit(ctx, &request{rec: &record{kind: kindCommit, lsn: c.LSN}, commit: &c, body: body})
+	return o.submit(ctx, &request{rec: &record{kind: kindCommit, lsn: c.LSN}, commit: own}, body)
 }
 
 // submit places the body, queues the request and waits for its answer.
-func (o *Owner) submit(ctx context.Context, r *request) error {
+func (o *Owner) submit(ctx context.Context, r *request, body []byte) error {
 	if err := o.lease.ended(); err != nil {
 		return err
 	}
 	ctx, cancel := o.joined(ctx)
 	defer cancel()
-	ref, err := o.place(ctx, r.rec.kind, r.body)
+	ref, err := o.place(ctx, r.rec.kind, body)
 	if err != nil {
 		return o.orEnded(err)
 	}
@@ -139,7 +146,7 @@ func (o *Owner) submit(ctx context.Context, r *request) error {
 	if err == nil {
 		err = o.wait(ctx, r)
 	}
-	if err != nil && r.rec.body.object != "" {
+	if err != nil && !errors.Is(err, ErrUnanswered) && r.rec.body.object != "" {
 		o.Discard([]string{r.rec.body.object})
 	}
 	return err
@@ -186,7 +193,7 @@ func (o *Owner) enqueue(r *request) error {
 	return nil
 }
 
-// wait returns r's answer, or ctx's cause if r was still queued when ctx ended.
+// wait returns r's answer. When ctx ends first, a queued r is taken back, and one under way goes on.
 func (o *Owner) wait(ctx context.Context, r *request) error {
 	select {
 	case err := <-r.done:
@@ -202,7 +209,15 @@ func (o *Owner) wait(ctx context.Context, r *request) error {
 	if i >= 0 {
 		return o.orEnded(fmt.Errorf("fence: %s not sent: %w", r.rec.kind, context.Cause(ctx)))
 	}
-	return <-r.done
+	if o.ctx.Err() != nil {
+		return <-r.done // the end of our turn answers everything
+	}
+	select {
+	case err := <-r.done:
+		return err
+	default:
+		return fmt.Errorf("%w: %s: %w", ErrUnanswered, r.rec.kind, context.Cause(ctx))
+	}
 }
 
 // wake makes the appender look again.
@@ -328,88 +343,4 @@ func (o *Owner) finish(as int32) {
 	}
 	o.queue = nil
 	close(o.done)
-}
-
-// leaseGate says whether requests may be answered. Its methods take no lock, next apart.
-type leaseGate struct {
-	lease    time.Duration
-	forever  bool // a lapsed lease does not count
-	boottime func() time.Duration
-
-	started atomic.Int64 // boot time at which the last append that succeeded was started
-	ending  atomic.Int32
-
-	mu      sync.Mutex // guards renewed
-	renewed chan struct{}
-}
-
-// How a turn ends; larger values are final.
-const (
-	endRunning   int32 = iota
-	endReleasing       // closed to callers, while the Release is on its way
-	endClosed
-	endFenced
-)
-
-func (g *leaseGate) init(opts Options, started time.Duration) {
-	g.lease, g.forever, g.boottime = opts.Lease, opts.ContinueOnLoss, opts.Boottime
-	g.renewed = make(chan struct{})
-	g.started.Store(int64(started))
-}
-
-func (g *leaseGate) valid() error {
-	if err := g.ended(); err != nil {
-		return err
-	}
-	if g.forever || leaseHolds(time.Duration(g.started.Load()), g.boottime(), g.lease) {
-		return nil
-	}
-	return ErrLapsed
-}
-
-func (g *leaseGate) ended() error {
-	switch g.ending.Load() {
-	case endRunning:
-		return nil
-	case endFenced:
-		return ErrFenced
-	}
-	return ErrClosed
-}
-
-// end moves from running to as, or returns why that is too late.
-func (g *leaseGate) end(as int32) error {
-	if !g.ending.CompareAndSwap(endRunning, as) {
-		return g.ended()
-	}
-	return nil
-}
-
-// finish moves to one of the final ends and reports whether it was the first to do so.
-func (g *leaseGate) finish(as int32) bool {
-	for {
-		old := g.ending.Load()
-		if old >= endClosed {
-			return false
-		}
-		if g.ending.CompareAndSwap(old, as) {
-			return true
-		}
-	}
-}
-
-// renew starts the lease anew and lets go who waits for it.
-func (g *leaseGate) renew(started time.Duration) {
-	g.started.Store(int64(started))
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	close(g.renewed)
-	g.renewed = make(chan struct{})
-}
-
-// next returns a channel that closes at the next renewal.
-func (g *leaseGate) next() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.renewed
 }

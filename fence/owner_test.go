@@ -2,6 +2,7 @@ package fence
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -178,4 +179,43 @@ func (d dateless) List(ctx context.Context, prefix, after string) (object.Page, 
 	p, err := d.Store.List(ctx, prefix, after)
 	p.Date = time.Time{}
 	return p, err
+}
+
+// TestUnanswered ends the caller's context while its Commit is under way. The Commit lands later; what
+// it names is not deletable meanwhile, though the caller discards it; and the next Commit, which
+// knows nothing of it, applies.
+func TestUnanswered(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.host("a")
+		o := a.mustOpen()
+		o.mustCommit(Commit{LSN: 1, Meta: []MetaDelta{{Name: "m", Data: []byte("ab")}}})
+		a.store.SetOutage(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		data := []byte("cd")
+		err := o.Commit(ctx, Commit{LSN: 2, Meta: []MetaDelta{{Name: "m", Offset: 2, Data: data}}, Added: []Table{table("1.sst")}})
+		w.wantErr(err, ErrUnanswered)
+		w.wantErr(err, context.DeadlineExceeded)
+		data[0] = 'X'
+		o.Discard([]string{table("1.sst").Object})
+		time.Sleep(time.Hour)
+		if d := o.Deletable(0); len(d) != 0 {
+			t.Fatalf("deletable while its commit is under way: %q", d)
+		}
+		queued, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := o.Ship(queued, 3, 3, nil); errors.Is(err, ErrUnanswered) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("queued: %v", err)
+		}
+		a.store.SetOutage(false)
+		o.mustCommit(Commit{LSN: 3, Meta: []MetaDelta{{Name: "m", Offset: 2, Data: []byte("cdef")}}, Added: []Table{table("1.sst"), table("2.sst")}})
+		if d := o.Deletable(0); len(d) != 0 {
+			t.Fatalf("deletable: %q", d)
+		}
+		o.release()
+		const want = `lsn 3 tables 2 1.sst=files/0000000000000001-1.sst/100 2.sst=files/0000000000000001-2.sst/100 m:"abcdef"`
+		if got := describe(w.host("b").mustOpen().State()); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	})
 }
