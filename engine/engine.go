@@ -31,6 +31,7 @@ type Engine struct {
 	applied atomic.Uint64 // last LSN in the tree; advances under mu
 	next    atomic.Uint64 // next inode number; a commit that creates an inode stores it
 	failed  atomic.Pointer[error]
+	dead    chan struct{} // closed once failed is set
 	started atomic.Bool
 
 	mem        memTableGauge
@@ -52,7 +53,7 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	if opts.Gate == nil {
 		opts.Gate = func(context.Context, int) error { return nil }
 	}
-	e := &Engine{opts: opts, cache: newChunkCache(opts.Memory), flushEnded: make(chan struct{}, 1), rewritten: make(chan struct{}, 1)}
+	e := &Engine{opts: opts, cache: newChunkCache(opts.Memory), dead: make(chan struct{}), flushEnded: make(chan struct{}, 1), rewritten: make(chan struct{}, 1)}
 	if opts.Memory != nil {
 		e.aheads = make(chan struct{}, aheadsMax)
 	}
@@ -217,7 +218,8 @@ func (e *Engine) Flush() (<-chan struct{}, error) {
 }
 
 // Close waits for calls that have begun and closes the tree. What was not flushed is left to the
-// log. After a failure it leaves the tree alone, since Pebble may hang in it.
+// log. After a failure, before Close or in its course, it leaves the tree alone: a goroutine of
+// Pebble's is parked with what it holds, and whoever waits for it waits for ever.
 func (e *Engine) Close() error {
 	e.endLife(ErrClosed)
 	if !e.guard.close() {
@@ -226,10 +228,18 @@ func (e *Engine) Close() error {
 	if e.failed.Load() != nil {
 		return nil
 	}
-	e.guard.wait()
-	e.bg.Wait()
-	if err := e.db.Close(); err != nil {
-		return fmt.Errorf("engine: close the tree: %w", err)
+	closed := make(chan error, 1)
+	go func() {
+		e.guard.wait()
+		e.bg.Wait()
+		closed <- e.db.Close()
+	}()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("engine: close the tree: %w", err)
+		}
+	case <-e.dead:
 	}
 	return nil
 }
@@ -238,6 +248,7 @@ func (e *Engine) Close() error {
 func (e *Engine) fail(err error) {
 	err = fmt.Errorf("%w: %w", ErrFailed, err)
 	if e.failed.CompareAndSwap(nil, &err) {
+		close(e.dead)
 		e.endLife(err)
 		e.opts.Fatal(err)
 	}
