@@ -172,7 +172,7 @@ func (t *Tier) closeIdle(keep int64) {
 	t.mu.Lock()
 	var idle []*table
 	for _, tb := range t.local {
-		if tb.refs == 0 && tb.file.Load() != nil {
+		if tb.refs == 0 && !tb.doomed && tb.file.Load() != nil { // a doomed one's file is unlink's
 			idle = append(idle, tb)
 		}
 	}
