@@ -132,7 +132,8 @@ func (l *life) run(fresh bool, rng *rand.Rand) error {
 
 // live runs a process and crashes it at its n-th operation, or at its end.
 func live(h *host, seed uint64, fresh bool, n int64, rng *rand.Rand) (*life, error) {
-	l := &life{h: h, seed: seed, crashed: make(chan struct{})}
+	dying := *h // what the process opens, and goes on with after its death as far as tests see
+	l := &life{h: &dying, seed: seed, crashed: make(chan struct{})}
 	l.crashAfter(n)
 	done := make(chan error, 1)
 	go func() { done <- l.run(fresh, rng) }() // lost in Pebble if it crashes there
@@ -176,7 +177,7 @@ func crashes(seed uint64) error {
 	h.size = int64(4+rng.IntN(60)) << 20
 	fresh := false
 	for turn := range 4 {
-		l, err := live(h, seed, fresh, 1+rng.Int64N(600), rng)
+		l, err := live(h, seed, fresh, 1+rng.Int64N(600), rand.New(rand.NewPCG(seed, uint64(turn))))
 		if err != nil {
 			return fmt.Errorf("turn %d: %w", turn, err)
 		}
