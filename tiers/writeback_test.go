@@ -48,7 +48,14 @@ func readFile(fs vfs.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(f)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, info.Size())
+	if _, err = f.ReadAt(data, 0); errors.Is(err, io.EOF) {
+		err = nil
+	}
 	return data, errors.Join(err, f.Close())
 }
 
