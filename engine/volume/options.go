@@ -50,7 +50,7 @@ type Options struct {
 	// Locked is called once the directories are ours; its error ends Open. It may be nil.
 	Locked func(ctx context.Context) error
 
-	// MemTableSize is the size in bytes of one memtable; zero: as the journal allows, 32 MiB at most.
+	// MemTableSize is the size in bytes of one memtable; zero: as the journal allows, 48 MiB at most.
 	MemTableSize int64
 }
 
@@ -63,13 +63,13 @@ func (o *Options) waiting(what string) func() {
 
 // memTables is the number of memtables that may exist at once. The ring must hold twice their
 // bytes, or a full ring could wait for a flush that waits for the ring.
-const memTables = 4
+const memTables = 3
 
 func (o *Options) memTableSize() int64 {
 	if o.MemTableSize > 0 {
 		return o.MemTableSize
 	}
-	return max(min(o.JournalSize/(4*memTables), 32<<20), 1<<20)
+	return max(min(o.JournalSize/(4*memTables), 48<<20), 1<<20)
 }
 
 // durabilityName is the word of the configuration.

@@ -218,7 +218,7 @@ func (l *loops) setPressure() {
 	size := float64(v.opts.NVMeSize)
 	dirty := float64(v.tree.DirtyBytes())
 	mem, table := float64(v.engine.MemTableBytes()), float64(v.opts.memTableSize())
-	p := max(share(dirty, size*0.5, size*0.75), share(mem, table*(memTables-2), table*(memTables-0.25)))
+	p := max(share(dirty, size*0.5, size*0.75), share(mem, table*(memTables-1), table*(memTables-0.1)))
 	was := v.gate.set(p)
 	if p >= 1 && was < 1 {
 		v.log.Warn("writers wait: not enough room", "dirty_bytes", int64(dirty), "nvme_bytes", v.opts.NVMeSize, "memtable_bytes", int64(mem))
