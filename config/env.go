@@ -29,43 +29,50 @@ func FromEnv(url string, host Host) (*Config, error) {
 	c := checker{p: p, host: host}
 	get := func(name string) string { v, _ := host.Getenv(name); return v }
 
-	var doc file
-	doc.Volume.URL = url
-	doc.Volume.Password = get("ZEROFS_ENCRYPTION_PASSWORD")
-	doc.Journal.Durability = get("ZEROFS_DURABILITY")
-	doc.Tiers.Object.Endpoint = get("AWS_ENDPOINT")
-	doc.Tiers.Object.AccessKeyID = get("AWS_ACCESS_KEY_ID")
-	doc.Tiers.Object.SecretAccessKey = get("AWS_SECRET_ACCESS_KEY")
-	doc.Tiers.Object.Region = get("AWS_DEFAULT_REGION")
-	doc.Tiers.Object.AllowHTTP = c.flag("AWS_ALLOW_HTTP", get("AWS_ALLOW_HTTP"))
-
-	cfg := &Config{
-		Volume: Volume{URL: url, Password: Secret(doc.Volume.Password), StopTimeout: DefaultStopTimeout},
-		Object: Object{
-			Endpoint: doc.Tiers.Object.Endpoint, Region: or(doc.Tiers.Object.Region, DefaultRegion), AllowHTTP: doc.Tiers.Object.AllowHTTP,
-		},
-		Memory:    Memory{Size: c.gb("ZEROFS_MEMORY_CACHE_SIZE_GB", get("ZEROFS_MEMORY_CACHE_SIZE_GB"), DefaultMemorySize)},
-		Writeback: Writeback{Interval: DefaultInterval},
-		Fence:     c.fence(&doc),
-		Log:       c.log(&doc),
-	}
-	if doc.Volume.Password == "" {
-		p.add("ZEROFS_ENCRYPTION_PASSWORD", "missing: every volume is encrypted")
-	}
-	c.url("volume URL", url)
-	// Half a pair of credentials is left to the SDK's own chain with its own variables.
-	if doc.Tiers.Object.AccessKeyID != "" && doc.Tiers.Object.SecretAccessKey != "" {
-		cfg.Object.AccessKeyID, cfg.Object.SecretAccessKey = doc.Tiers.Object.AccessKeyID, Secret(doc.Tiers.Object.SecretAccessKey)
-	}
-	c.envEndpoint(&cfg.Object)
+	cfg := c.envStore(url, get)
+	cfg.Memory = Memory{Size: c.gb("ZEROFS_MEMORY_CACHE_SIZE_GB", get("ZEROFS_MEMORY_CACHE_SIZE_GB"), DefaultMemorySize)}
+	cfg.Writeback = Writeback{Interval: DefaultInterval}
+	cfg.Fence = c.fence(&file{})
 	c.envDirs(cfg, get)
-	cfg.Journal.Durability = or(doc.Journal.Durability, "local")
+	cfg.Journal.Durability = or(get("ZEROFS_DURABILITY"), "local")
 	c.oneOf("ZEROFS_DURABILITY", cfg.Journal.Durability, "local", "object")
 	cfg.NBD = c.envNBD(get)
 	if err := p.orNil(); err != nil {
 		return nil, err
 	}
 	return cfg, nil
+}
+
+// StoreFromEnv is the part of FromEnv that reaches the store: URL, password and AWS variables. It
+// is enough for what does not run the volume. Its error is a *Problems.
+func StoreFromEnv(url string, host Host) (*Config, error) {
+	p := &Problems{Source: "environment"}
+	c := checker{p: p, host: host}
+	cfg := c.envStore(url, func(name string) string { v, _ := host.Getenv(name); return v })
+	if err := p.orNil(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+func (c *checker) envStore(url string, get func(string) string) *Config {
+	cfg := &Config{
+		Volume: Volume{URL: url, Password: Secret(get("ZEROFS_ENCRYPTION_PASSWORD")), StopTimeout: DefaultStopTimeout},
+		Object: Object{
+			Endpoint: get("AWS_ENDPOINT"), Region: or(get("AWS_DEFAULT_REGION"), DefaultRegion), AllowHTTP: c.flag("AWS_ALLOW_HTTP", get("AWS_ALLOW_HTTP")),
+		},
+		Log: c.log(&file{}),
+	}
+	if cfg.Volume.Password == "" {
+		c.p.add("ZEROFS_ENCRYPTION_PASSWORD", "missing: every volume is encrypted")
+	}
+	c.url("volume URL", url)
+	// Half a pair of credentials is left to the SDK's own chain with its own variables.
+	if id, secret := get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY"); id != "" && secret != "" {
+		cfg.Object.AccessKeyID, cfg.Object.SecretAccessKey = id, Secret(secret)
+	}
+	c.envEndpoint(&cfg.Object)
+	return cfg
 }
 
 func (c *checker) envEndpoint(o *Object) {

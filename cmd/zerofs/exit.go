@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"zerofs/config"
+	"zerofs/engine"
 	"zerofs/engine/volume"
 	"zerofs/fence"
 	"zerofs/tiers/seal"
@@ -29,6 +30,7 @@ var statuses = []struct {
 	{volume.ErrDirs, ExitDirs},
 	{fence.ErrRolledBack, ExitDirs},
 	{volume.ErrMismatch, ExitUsage},
+	{engine.ErrSmaller, ExitUsage},
 	{errStore, ExitStore},
 }
 

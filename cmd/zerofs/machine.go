@@ -1,9 +1,11 @@
 package main
 
 import (
+	"log/slog"
 	"math"
 	"os"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"zerofs/fence"
@@ -44,4 +46,26 @@ func raiseFileLimit() {
 		l.Cur = l.Max
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l) // what there is has to do
 	}
+}
+
+// privateDir makes dir, or an empty or our own one, readable by its owner alone (0700). Any other
+// directory is left as it is and told of.
+func privateDir(dir string, log *slog.Logger) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	ours := len(entries) == 0 || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "pair" })
+	if !ours {
+		log.Warn("the data directory holds other files and can be entered by others", "dir", dir, "mode", info.Mode().Perm().String())
+		return nil
+	}
+	return os.Chmod(dir, 0o700)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"zerofs/config"
+	"zerofs/engine"
 	"zerofs/engine/volume"
 	"zerofs/fence"
 	"zerofs/tiers/seal"
@@ -148,6 +149,7 @@ func TestExitStatuses(t *testing.T) {
 		{&config.Problems{}, ExitUsage},
 		{badUsage("x"), ExitUsage},
 		{volume.ErrMismatch, ExitUsage},
+		{engine.ErrSmaller, ExitUsage},
 		{seal.ErrPassword, ExitPassword},
 		{fence.ErrOwned, ExitOwned},
 		{volume.ErrInUse, ExitInUse},

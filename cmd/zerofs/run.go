@@ -34,25 +34,29 @@ func cmdRun(args []string, stderr io.Writer) error {
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	cfg, err := loadConfig(*path, fs.Args())
+	if next, ok := os.LookupEnv("ZEROFS_NEW_PASSWORD"); ok && *path == "" {
+		cfg, err := loadConfig("", fs.Args(), config.StoreFromEnv)
+		if err != nil {
+			return err
+		}
+		return changePassword(cfg, next, stderr)
+	}
+	cfg, err := loadConfig(*path, fs.Args(), config.FromEnv)
 	if err != nil {
 		return err
-	}
-	if next, ok := os.LookupEnv("ZEROFS_NEW_PASSWORD"); ok && *path == "" {
-		return changePassword(cfg, next, stderr)
 	}
 	return serve(cfg, stderr, nil)
 }
 
 // loadConfig reads the configuration from a file or, for one URL, from the environment.
-func loadConfig(path string, args []string) (*config.Config, error) {
+func loadConfig(path string, args []string, fromEnv func(string, config.Host) (*config.Config, error)) (*config.Config, error) {
 	switch {
 	case path != "" && len(args) > 0:
 		return nil, badUsage("unexpected %q beside -config", args[0])
 	case path != "":
 		return config.Load(path, config.RealHost())
 	case len(args) == 1 && strings.Contains(args[0], "://"):
-		return config.FromEnv(args[0], config.RealHost())
+		return fromEnv(args[0], config.RealHost())
 	case len(args) == 1:
 		return nil, badUsage("%q is neither a command nor a volume's URL", args[0])
 	case len(args) > 1:

@@ -102,6 +102,11 @@ func stopOnSignal(log *slog.Logger) (context.Context, func()) {
 
 // open brings everything up, in order: store, keyring, volume, devices, listeners.
 func (p *process) open(ctx context.Context) (err error) {
+	for _, dir := range []string{p.cfg.NVMe.Dir, p.cfg.Journal.Dir} {
+		if err := privateDir(dir, p.log); err != nil {
+			return err
+		}
+	}
 	p.store, err = openStore(ctx, p.cfg, p.log)
 	if err != nil {
 		return err

@@ -149,7 +149,7 @@ func cmdFenceStatus(args []string, stdout, stderr io.Writer) error {
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	cfg, err := loadConfig(*path, fs.Args())
+	cfg, err := loadConfig(*path, fs.Args(), config.StoreFromEnv)
 	if err != nil {
 		return err
 	}
