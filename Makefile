@@ -4,7 +4,7 @@ GOFLAGS ?= -buildvcs=false
 export GOFLAGS
 FUZZTIME ?= 20s
 VERSITYGW = v1.8.0
-STATICCHECK = 2026.1
+STATICCHECK = v0.8.2
 
 .DEFAULT_GOAL := help
 
@@ -19,6 +19,15 @@ test: ## all tests that need no set-up
 
 race: ## all tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+race-short: ## the packages with concurrency of their own under the race detector, with fewer cases
+	CGO_ENABLED=1 $(GO) test -race -short ./fence ./journal ./engine/... ./tiers/... ./servers/...
+
+crash: ## 2,000 seeds of hosts that are cut off at any operation of disk or store
+	CGO_ENABLED=0 ZEROFS_CRASH_SEEDS=2000 $(GO) test ./engine/volume -run TestCrashes -count=1 -timeout 15m
+
+sim: ## one world again: make sim SEED=17
+	CGO_ENABLED=0 $(GO) test ./engine/volume -run TestCrashes -count=1 -v -args -seed $(SEED)
 
 lint: ## gofmt, go vet, staticcheck, and that other systems still build
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -36,4 +45,4 @@ golden: ## rewrite the golden files of all formats; review the diff
 bin/versitygw: ## the S3 server that tests run against
 	GOBIN=$(CURDIR)/bin CGO_ENABLED=0 $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
-.PHONY: help build test race lint fuzz golden
+.PHONY: help build test race race-short crash sim lint fuzz golden
