@@ -60,10 +60,15 @@ type claimer struct {
 	opts  Options
 	store *logStore
 	seen  Seq // the highest record that this Open has read
+
+	// A wait for a lease is one wait, however often its owner renews and the watch starts anew.
+	waitsFor Epoch  // whose lease is waited for; zero: none
+	waitDone func() // ends that wait; nil: there is none
 }
 
 // run reads and claims until a Claim won its slot.
 func (c *claimer) run(ctx context.Context) (*Owner, error) {
+	defer c.endWait()
 	for {
 		v, err := c.read(ctx)
 		if err != nil {
@@ -76,6 +81,7 @@ func (c *claimer) run(ctx context.Context) (*Owner, error) {
 		if !ready {
 			continue // the head moved: read on, and wait anew
 		}
+		c.endWait()
 		o, err := c.claim(ctx, v)
 		if err != nil || o != nil {
 			return o, err
@@ -83,9 +89,26 @@ func (c *claimer) run(ctx context.Context) (*Owner, error) {
 	}
 }
 
+// beginWait tells, once, that the lease of st's owner has to end.
+func (c *claimer) beginWait(st *logState) {
+	if c.waitDone != nil && c.waitsFor == st.epoch {
+		return
+	}
+	c.endWait()
+	c.waitsFor, c.waitDone = st.epoch, c.opts.Waiting(fmt.Sprintf("the lease of owner %q (epoch %d) to end", st.claim.owner, st.epoch))
+}
+
+func (c *claimer) endWait() {
+	if c.waitDone != nil {
+		c.waitDone()
+		c.waitDone = nil
+	}
+}
+
 func (c *claimer) read(ctx context.Context) (*view, error) {
-	done := c.opts.Waiting("the object store: reading the volume's log")
-	defer done()
+	if c.waitDone == nil { // else it is part of the wait for a lease
+		defer c.opts.Waiting("the object store: reading the volume's log")()
+	}
 	v, err := c.store.read(ctx, max(c.seen, c.opts.Lineage.memory().seen))
 	if err != nil {
 		return nil, err
@@ -109,8 +132,7 @@ func (c *claimer) await(ctx context.Context, v *view) (bool, error) {
 	case Never:
 		return false, fmt.Errorf("%w: %q, epoch %d", ErrOwned, st.claim.owner, st.epoch)
 	}
-	done := c.opts.Waiting(fmt.Sprintf("the lease of owner %q (epoch %d) to end", st.claim.owner, st.epoch))
-	defer done()
+	c.beginWait(st)
 	return c.watch(ctx, v)
 }
 

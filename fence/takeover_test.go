@@ -3,6 +3,7 @@ package fence
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +40,28 @@ func TestWaitsForLease(t *testing.T) {
 		oa := a.mustOpen()
 		if oa.LocalWins() || oa.Covered() != 4 {
 			t.Fatalf("wins %v, covered %d", oa.LocalWins(), oa.Covered())
+		}
+	})
+}
+
+// TestWaitIsToldOnce: an owner that lives renews, and each time the watch starts anew; what is told
+// is one wait, which goes on.
+func TestWaitIsToldOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.host("a").mustOpen()
+		begun, ended := map[string]int{}, map[string]int{}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*testLease)
+		defer cancel()
+		_, err := w.host("b").open(ctx, func(o *Options) {
+			o.Waiting = func(what string) func() {
+				begun[what]++
+				return func() { ended[what]++ }
+			}
+		})
+		w.wantErr(err, context.DeadlineExceeded)
+		const lease = `the lease of owner "a" (epoch 1) to end`
+		if begun[lease] != 1 || len(begun) != 2 || !maps.Equal(begun, ended) {
+			t.Fatalf("begun %v, ended %v", begun, ended)
 		}
 	})
 }
