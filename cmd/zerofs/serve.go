@@ -134,7 +134,11 @@ func (p *process) open(ctx context.Context) (err error) {
 		}
 		p.state.setNBD(p.nbd)
 	}
-	return p.listenAdmin(ctx, p.cfg.Admin.Listen, "")
+	if err := p.listenAdmin(ctx, p.cfg.Admin.Listen, ""); err != nil {
+		return err
+	}
+	p.state.setServing()
+	return nil
 }
 
 func (p *process) volumeOptions(sealed *seal.Volume) volume.Options {

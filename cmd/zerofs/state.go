@@ -44,6 +44,7 @@ type state struct {
 	store    object.Store // guarded by mu, as all below
 	vol      *volume.Volume
 	nbd      *nbdServers
+	serving  bool // every listener is open
 	stopping bool
 }
 
@@ -52,6 +53,7 @@ func newState(cfg *config.Config) *state { return &state{cfg: cfg} }
 func (s *state) setStore(store object.Store) { s.mu.Lock(); s.store = store; s.mu.Unlock() }
 func (s *state) setVolume(v *volume.Volume)  { s.mu.Lock(); s.vol = v; s.mu.Unlock() }
 func (s *state) setNBD(n *nbdServers)        { s.mu.Lock(); s.nbd = n; s.mu.Unlock() }
+func (s *state) setServing()                 { s.mu.Lock(); s.serving = true; s.mu.Unlock() }
 func (s *state) setStopping()                { s.mu.Lock(); s.stopping = true; s.mu.Unlock() }
 
 // Status returns a statusReport.
@@ -59,7 +61,7 @@ func (s *state) Status() any { return s.report() }
 
 func (s *state) report() statusReport {
 	s.mu.Lock()
-	store, vol, srv, stopping := s.store, s.vol, s.nbd, s.stopping
+	store, vol, srv, serving, stopping := s.store, s.vol, s.nbd, s.serving, s.stopping
 	s.mu.Unlock()
 	r := statusReport{Version: version(), PID: os.Getpid(), URL: s.cfg.Volume.URL, Phase: "opening", Listeners: []string{}, Devices: []deviceReport{}}
 	what, d := s.waits.now()
@@ -71,7 +73,6 @@ func (s *state) report() statusReport {
 	if vol != nil {
 		st := vol.Status()
 		r.Volume = &st
-		r.Phase = "serving"
 	}
 	if srv != nil {
 		r.Listeners = srv.addrs
@@ -88,6 +89,8 @@ func (s *state) report() statusReport {
 		r.Phase = "failed"
 	case stopping:
 		r.Phase = "stopping"
+	case serving:
+		r.Phase = "serving"
 	}
 	return r
 }
