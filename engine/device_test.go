@@ -34,10 +34,7 @@ type deviceModel struct {
 	e    *Engine
 	d    *Device
 	want []byte
-	lsns []deviceState // what the device held after each LSN, oldest first
 }
-
-type deviceState struct{ data []byte }
 
 const modelSize = 600 << 10 // more than deletesMax chunks
 

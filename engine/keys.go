@@ -140,16 +140,4 @@ func decodeUint64(b []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// prefixEnd returns the smallest key above all keys that begin with prefix, which must not be all 0xff.
-func prefixEnd(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		end[i]++
-		if end[i] != 0 {
-			return end[:i+1]
-		}
-	}
-	return nil
-}
-
 func putUint64(dst []byte, v uint64) { binary.BigEndian.PutUint64(dst, v) }

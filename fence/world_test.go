@@ -62,7 +62,6 @@ type host struct {
 	store *objecttest.Faulty
 	id    Identity
 	skew  atomic.Int64 // added to the boot clock: a pause of everything but this clock
-	opts  func(o *Options)
 }
 
 func (w *world) host(name string) *host {

@@ -28,7 +28,6 @@ type life struct {
 	enqueued  atomic.Uint64 // last LSN that the journal was handed
 	journaled atomic.Uint64 // last LSN that the barrier made durable
 	durable   atomic.Uint64 // highest LSN that the tree was known to hold durably
-	fatal     atomic.Pointer[string]
 
 	once    sync.Once
 	crashed chan struct{}

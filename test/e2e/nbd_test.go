@@ -162,8 +162,6 @@ func (c *client) writeThrough(p []byte, off int64) error {
 
 func (c *client) flush() error { return c.do(nbdFlush, 0, 0, 0, nil, nil) }
 
-func (c *client) trim(off, n int64) error { return c.do(nbdTrim, 0, off, int(n), nil, nil) }
-
 // close says good-bye.
 func (c *client) close() {
 	c.mu.Lock()

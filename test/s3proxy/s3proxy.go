@@ -211,7 +211,9 @@ func (p *pacer) reserve(n int, rate int64, now time.Time) time.Duration {
 // bufferPool is where the reverse proxy takes its buffers from.
 type bufferPool struct{}
 
-var buffers = sync.Pool{New: func() any { return make([]byte, 128<<10) }}
+const bufferSize = 128 << 10
 
-func (bufferPool) Get() []byte  { return buffers.Get().([]byte) }
-func (bufferPool) Put(b []byte) { buffers.Put(b) } //nolint:staticcheck // ReverseProxy's interface
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+func (bufferPool) Get() []byte  { return buffers.Get().(*[bufferSize]byte)[:] }
+func (bufferPool) Put(b []byte) { buffers.Put((*[bufferSize]byte)(b)) }
