@@ -291,7 +291,8 @@ func (f *FS) writeSynced(file vfs.File, p []byte, off int64) error {
 	})
 }
 
-// untilSpace runs do, which may be repeated, until it ends other than with a full disk.
+// untilSpace runs do, which may be repeated, until it ends other than with a full disk. What the
+// NVMe tier can spare makes way: ballast, parts and clean copies.
 func (f *FS) untilSpace(do func() error) error {
 	for tries := 0; ; tries++ {
 		err := do()
@@ -299,7 +300,7 @@ func (f *FS) untilSpace(do func() error) error {
 			return err
 		}
 		f.opts.NVMe.ReleaseBallast()
-		if tries == 0 {
+		if tries == 0 || f.opts.NVMe.Spare() {
 			continue
 		}
 		if tries%int(waitingLogs/spaceDelay) == 1 {

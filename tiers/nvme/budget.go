@@ -110,6 +110,10 @@ func (t *Tier) makeRoom() {
 	}
 }
 
+// Spare gives space of parts and clean copies back to a full disk, and reports whether there was any
+// to give. It does not touch the ballast.
+func (t *Tier) Spare() bool { return !t.ended() && t.spare() }
+
 // spare gives space back to a full disk, and reports whether there was any to give.
 func (t *Tier) spare() bool {
 	t.making.Lock()
