@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"zerofs/engine"
 	"zerofs/fence"
+	"zerofs/journal"
 )
 
 // Close ends the volume cleanly: everything is uploaded and the Release is written, within the
@@ -20,6 +22,11 @@ func (v *Volume) Close(ctx context.Context) error {
 
 func (v *Volume) close(ctx context.Context) error {
 	v.gate.stop()
+	if err := v.nvme.ReleaseBallast(); err != nil {
+		v.log.Warn("stop: the space set aside for it is not released", "error", err)
+	}
+	// Table files wait for a full disk as long as there is time to upload what makes room.
+	defer context.AfterFunc(ctx, v.nvme.Stop)()
 	v.loops.close()
 	err := v.Err()
 	if err == nil {
@@ -31,18 +38,19 @@ func (v *Volume) close(ctx context.Context) error {
 
 // upload brings the bucket up to the last change and releases the volume.
 func (v *Volume) upload(ctx context.Context) error {
-	if err := v.loops.flush(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotUploaded, err)
-	}
-	last, err := v.engine.Flushed()
+	last, err := v.flushAll(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotUploaded, err)
 	}
 	// Pebble is closed first, so that no compaction changes the tree behind the last Commit.
-	err = v.engine.Close()
-	v.engine = nil
-	if err != nil {
+	if err := v.closeEngine(ctx); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotUploaded, err)
+	}
+	if err := v.Err(); err != nil {
+		return err
+	}
+	if now := v.engine.Applied(); now > last {
+		return fmt.Errorf("%w: changes up to LSN %d came while the volume stopped at %d", ErrNotUploaded, now, last)
 	}
 	for v.tree.Changed() || uint64(last) > v.owner.Covered() {
 		err := v.tree.WriteBack(ctx, func() (uint64, error) { return uint64(last), nil })
@@ -66,6 +74,48 @@ func (v *Volume) upload(ctx context.Context) error {
 	return v.dirs.setClean(true)
 }
 
+// flushAll writes every change to table files and returns the last one's LSN.
+func (v *Volume) flushAll(ctx context.Context) (journal.LSN, error) {
+	for {
+		done, err := v.loops.flush(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if !done { // the disk is full: what is uploaded makes room
+			if err := v.loops.commit(ctx, false); err != nil {
+				if v.Err() != nil || errors.Is(err, fence.ErrFenced) {
+					return 0, err
+				}
+				v.log.Warn("stop: upload failed; it is tried again", "error", err)
+			}
+			if err := v.loops.pause(ctx); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		last, err := v.engine.Flushed()
+		if err != nil || last >= v.engine.Applied() {
+			return last, err
+		}
+	}
+}
+
+// engineStop is how long Pebble may take to end when nothing is uploaded: what it is about then is
+// of no use, and if its files fail it may never end.
+const engineStop = 10 * time.Second
+
+// closeEngine closes the engine and waits for that until ctx ends.
+func (v *Volume) closeEngine(ctx context.Context) error {
+	closed := make(chan error, 1)
+	go func() { closed <- v.engine.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the tree is not closed yet: %w", context.Cause(ctx))
+	}
+}
+
 // abandon closes what Open had opened when it failed.
 func (v *Volume) abandon(err error) {
 	v.cancel(err)
@@ -79,15 +129,20 @@ const journalStop = 10 * time.Second
 func (v *Volume) closeParts() error {
 	var errs []error
 	note := func(err error) {
-		if err != nil && !errors.Is(err, fence.ErrClosed) {
+		if err != nil && !errors.Is(err, fence.ErrClosed) && !errors.Is(err, engine.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
 	if v.tree != nil && v.Err() != nil {
 		v.tree.Stop(v.failure)
 	}
+	if v.nvme != nil {
+		v.nvme.Stop()
+	}
 	if v.engine != nil {
-		note(v.engine.Close())
+		ctx, cancel := context.WithTimeout(context.Background(), engineStop)
+		note(v.closeEngine(ctx))
+		cancel()
 	}
 	if v.tree != nil {
 		note(v.tree.Close())

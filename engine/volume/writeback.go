@@ -119,7 +119,11 @@ func (l *loops) round(ctx context.Context) error {
 			return l.ended(appended, err)
 		}
 	}
-	return l.ended(appended, l.commit(ctx, behind))
+	err := l.commit(ctx, behind)
+	if errors.Is(err, errDiskFull) {
+		err = v.ships.ship(ctx, durable, shipBytesCalm)
+	}
+	return l.ended(appended, err)
 }
 
 // ended notes that what was appended before a round is in the bucket, if the round succeeded.
@@ -133,7 +137,7 @@ func (l *loops) ended(appended int64, err error) error {
 // commitDue says whether a round is a Commit.
 func (l *loops) commitDue(behind bool) bool {
 	v := l.v
-	if l.commitFirst || !behind {
+	if l.commitFirst || !behind || v.diskFull() && v.tree.Changed() {
 		return true
 	}
 	usage := v.journal.Usage()
@@ -150,9 +154,13 @@ func (l *loops) commitDue(behind bool) bool {
 func (l *loops) commit(ctx context.Context, flush bool) error {
 	v := l.v
 	if flush {
-		if err := l.flush(ctx); err != nil {
+		done, err := l.flush(ctx)
+		if err != nil {
 			return err
 		}
+		if !done && !v.tree.Changed() {
+			return errDiskFull
+		} // else what is uploaded now makes room for the flush
 	}
 	err := v.tree.WriteBack(ctx, func() (uint64, error) {
 		lsn, err := v.engine.Flushed()
@@ -179,17 +187,46 @@ func (l *loops) commitNow(ctx context.Context) error {
 	return l.ended(appended, l.commit(ctx, true))
 }
 
-// flush writes the memtables to table files and waits.
-func (l *loops) flush(ctx context.Context) error {
-	done, err := l.v.engine.Flush()
-	if err != nil {
-		return err
+// errDiskFull reports that a flush waits for a full disk, and that no upload would make room for it.
+var errDiskFull = errors.New("volume: the disk is full, and nothing on it can go to the bucket")
+
+// diskFull reports whether table files wait for a full disk.
+func (v *Volume) diskFull() bool { return v.nvme.Usage().Waiting > 0 }
+
+// flush writes the memtables to table files and waits. It reports false when table files wait for
+// a full disk: then the flush goes on by itself, once somebody makes room.
+func (l *loops) flush(ctx context.Context) (done bool, err error) {
+	type begun struct {
+		flushed <-chan struct{}
+		err     error
 	}
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if l.v.diskFull() {
+		return false, nil
+	}
+	begin := make(chan begun, 1)
+	go func() { // it may wait as long as a commit does, and ends before the engine's Close
+		flushed, err := l.v.engine.Flush()
+		begin <- begun{flushed, err}
+	}()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	var flushed <-chan struct{}
+	for {
+		select {
+		case b := <-begin:
+			if b.err != nil {
+				return false, b.err
+			}
+			flushed = b.flushed
+		case <-flushed:
+			return true, nil
+		case <-look.C:
+			if l.v.diskFull() {
+				return false, nil
+			}
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
 	}
 }
 
@@ -245,7 +282,7 @@ func (l *loops) release() {
 	if u.Used > u.Size/2 && l.flushing.CompareAndSwap(false, true) {
 		l.goRun(func() {
 			defer l.flushing.Store(false)
-			if err := l.flush(l.ctx); err != nil {
+			if _, err := l.flush(l.ctx); err != nil {
 				l.note(err)
 			}
 			poke(l.kick)
