@@ -29,6 +29,25 @@ crash: ## 2,000 seeds of hosts that are cut off at any operation of disk or stor
 sim: ## one world again: make sim SEED=17
 	CGO_ENABLED=0 $(GO) test ./engine/volume -run TestCrashes -count=1 -v -args -seed $(SEED)
 
+e2e: bin/versitygw ## the program as a process: exit statuses, takeovers, power cuts, file systems, PostgreSQL (root; tools as in .ci/run)
+	CGO_ENABLED=0 ZEROFS_REQUIRE_TOOLS=1 ZEROFS_REQUIRE_VERSITYGW=1 $(GO) test ./test/e2e -count=1 -v -timeout 30m
+
+outage: bin/versitygw ## the store is away for a full minute
+	CGO_ENABLED=0 ZEROFS_OUTAGE=60s $(GO) test ./test/e2e -run TestStoreOutage -count=1 -v
+
+powercut: ## forty power cuts on ext4 and on xfs, below journal and NVMe tier (root)
+	test/lossydisk/lossydisk.sh check
+	CGO_ENABLED=0 ZEROFS_POWERCUTS=40 $(GO) test ./test/e2e -run TestPowerCut -count=1 -v -timeout 60m
+
+vm-test: ## a Linux kernel's own NBD client: ext4, xfs, btrfs, discard, the server's death (root)
+	CGO_ENABLED=0 $(GO) build -o bin/zerofs ./cmd/zerofs
+	test/vm/vm.sh test/vm/kernel.sh
+
+vm-test-zfs: ## OpenZFS on two devices, and PostgreSQL on the pool; the first time it builds OpenZFS (root)
+	test/vm/zfs-build.sh
+	CGO_ENABLED=0 $(GO) build -o bin/zerofs ./cmd/zerofs
+	test/vm/vm.sh -t 1800 -m 3072 test/vm/zfs.sh
+
 lint: ## gofmt, go vet, staticcheck, and that other systems still build
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	CGO_ENABLED=0 $(GO) vet ./...
@@ -45,4 +64,4 @@ golden: ## rewrite the golden files of all formats; review the diff
 bin/versitygw: ## the S3 server that tests run against
 	GOBIN=$(CURDIR)/bin CGO_ENABLED=0 $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
-.PHONY: help build test race race-short crash sim lint fuzz golden
+.PHONY: help build test race race-short crash sim e2e outage powercut vm-test vm-test-zfs lint fuzz golden
