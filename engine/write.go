@@ -10,6 +10,8 @@ import (
 const (
 	// writeMax is the most that goes into one record of the log; longer writes are several.
 	writeMax = 512 << 10
+	// streamMin is the size in bytes from which on a write does not stay in the memory tier.
+	streamMin = 256 << 10
 	// maxFileSize bounds offsets, so that no sum of two overflows.
 	maxFileSize = 1 << 60
 )
@@ -76,13 +78,25 @@ func (e *Engine) writePiece(ctx context.Context, n *node, p []byte, off int64, t
 	if err != nil {
 		return 0, err
 	}
-	for i := w.first; i <= w.last; i++ {
-		if part, _ := w.part(i); len(part) == w.size {
-			e.cache.Write(uint64(n.ino), uint64(i), part)
-		}
-	}
+	e.publish(n.ino, &w, len(p))
 	edges.publish(n.ino)
 	return lsn, nil
+}
+
+// publish tells the memory tier of the whole chunks of a write of size bytes, which has been
+// committed. Those of a large one are forgotten: streams are seldom read back soon, and keeping them
+// costs a sixth of what the write does.
+func (e *Engine) publish(ino Ino, w *window, size int) {
+	for i := w.first; i <= w.last; i++ {
+		part, _ := w.part(i)
+		switch {
+		case len(part) < w.size:
+		case size < streamMin:
+			e.cache.Write(uint64(ino), uint64(i), part)
+		default:
+			e.cache.Invalidate(uint64(ino), uint64(i), uint64(i))
+		}
+	}
 }
 
 // setChunk makes the chunk's bytes data, which is a whole chunk. All-zero chunks are absent keys.
