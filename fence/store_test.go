@@ -371,7 +371,10 @@ func TestDeletable(t *testing.T) {
 			o.mustShip(2+i, "x") // a Base
 		}
 		time.Sleep(testLease)
-		if o.log.base == 0 {
+		o.mu.Lock()
+		base := o.log.base
+		o.mu.Unlock()
+		if base == 0 {
 			t.Fatal("no base was made")
 		}
 		o.kill()
