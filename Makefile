@@ -3,6 +3,7 @@ GO      ?= go
 GOFLAGS ?= -buildvcs=false
 export GOFLAGS
 FUZZTIME ?= 20s
+BENCHDIR ?= /var/tmp
 VERSITYGW = v1.8.0
 STATICCHECK = v0.8.2
 
@@ -58,10 +59,13 @@ lint: ## gofmt, go vet, staticcheck, and that other systems still build
 fuzz: ## every fuzzer for FUZZTIME (default 20s) each
 	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" test/fuzz.sh
 
+bench: bin/versitygw ## measure speed and size: BENCH=row,row SHORT=1 BENCHDIR=/on/the/disk (benchmarks/README.md)
+	CGO_ENABLED=0 $(GO) run ./benchmarks -dir $(BENCHDIR) -json bin/bench.json $(if $(BENCH),-rows $(BENCH)) $(if $(SHORT),-short)
+
 golden: ## rewrite the golden files of all formats; review the diff
 	CGO_ENABLED=0 $(GO) test ./... -run Golden -update
 
 bin/versitygw: ## the S3 server that tests run against
 	GOBIN=$(CURDIR)/bin CGO_ENABLED=0 $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
-.PHONY: help build test race race-short crash sim e2e outage powercut vm-test vm-test-zfs lint fuzz golden
+.PHONY: help build test race race-short crash sim e2e outage powercut vm-test vm-test-zfs lint fuzz bench golden

@@ -11,15 +11,18 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"zerofs/benchmarks/rig"
@@ -66,6 +69,7 @@ func run(names, dir, store, out, profiles string, short bool) error {
 		b.fast = b.dir
 	}
 	defer os.RemoveAll(b.fast)
+	cleanOnSignal(b.dir, b.fast)
 	b.bin = filepath.Join(b.dir, "zerofs")
 	build := exec.Command("go", "build", "-trimpath", "-o", b.bin, "./cmd/zerofs")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -74,14 +78,35 @@ func run(names, dir, store, out, profiles string, short bool) error {
 	}
 	results := b.measure(picked)
 	printTable(os.Stdout, results)
-	if out == "" {
-		return nil
+	if out != "" {
+		text, err := json.MarshalIndent(report(results, short), "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(out, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
 	}
-	text, err := json.MarshalIndent(report(results, short), "", "  ")
-	if err != nil {
-		return err
+	for _, r := range results {
+		if r.What == failed {
+			return errors.New("not every row could be measured")
+		}
 	}
-	return os.WriteFile(out, append(text, '\n'), 0o644)
+	return nil
+}
+
+// cleanOnSignal removes directories when the run is cut short. Volumes end with this process, and
+// the terminal's signal has reached the S3 servers too.
+func cleanOnSignal(dirs ...string) {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-ch
+		for _, dir := range dirs {
+			os.RemoveAll(dir)
+		}
+		os.Exit(1)
+	}()
 }
 
 // pick returns the rows named, in the order in which they are measured.
@@ -119,7 +144,7 @@ func (b *bench) measure(rows []row) []result {
 		res, later, err := r.measure(b)
 		if err != nil {
 			log.Printf("%s: %v", r.name, err)
-			res = append(res, result{Row: r.name, What: "failed", Note: err.Error()})
+			res = append(res, result{Row: r.name, What: failed, Note: err.Error()})
 		}
 		for _, x := range res {
 			log.Print(x.line())
@@ -131,7 +156,7 @@ func (b *bench) measure(rows []row) []result {
 			ripening = append(ripening, func() []result {
 				res, err := later()
 				if err != nil {
-					res = append(res, result{Row: name, What: "failed", Note: err.Error()})
+					res = append(res, result{Row: name, What: failed, Note: err.Error()})
 				}
 				return res
 			})

@@ -26,6 +26,9 @@ type result struct {
 	Note   string  `json:"note,omitempty"`
 }
 
+// failed is what a row says that could not be measured.
+const failed = "failed"
+
 // atMost is a result whose value should not be above most.
 func atMost(row, what string, most, value float64) result {
 	return result{Row: row, What: what, Target: fmt.Sprintf("≤ %g", most), Value: value, Met: value <= most}
