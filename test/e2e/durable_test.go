@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -257,90 +256,4 @@ func holders(t *testing.T, dir string, b []byte) int {
 		}
 	}
 	return n
-}
-
-// TestDamagedObjects flips a byte in each object in turn. A host that has nothing but the bucket
-// answers with the right data, or with an error that its log names; never with wrong data.
-func TestDamagedObjects(t *testing.T) {
-	need(t, "cp")
-	p, store := fileStore(t)
-	h := newHost(t, p, settings{interval: "1s"})
-	s := h.start()
-	c := h.dial()
-	const blocks = 300
-	for i := range uint64(blocks) {
-		must(t, c.write(stamped(i, i+1), int64(i)*4096))
-		if i%100 == 99 {
-			must(t, c.flush())
-			s.settled()
-		}
-	}
-	s.stop()
-	rng := rand.New(rand.NewPCG(7, 7))
-	damaged, refused, failed := files(t, store), 0, 0
-	for _, path := range damaged {
-		name, err := filepath.Rel(store, path)
-		must(t, err)
-		copied := filepath.Join(tempDir(t), "store")
-		sh(t, "cp", "-a", store, copied)
-		off := flip(t, filepath.Join(copied, name), rng)
-		switch readDamaged(t, place{url: "file://" + copied}, name, off, blocks) {
-		case "refused":
-			refused++
-		case "failed":
-			failed++
-		}
-	}
-	t.Logf("%d objects, a byte flipped in each: %d refused at the start, %d gave I/O errors", len(damaged), refused, failed)
-	if refused == 0 || failed == 0 {
-		t.Error("the damage was not met in both ways: the test no longer reaches what it is for")
-	}
-}
-
-// flip changes one byte of a file.
-func flip(t *testing.T, path string, rng *rand.Rand) int {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	must(t, err)
-	if len(data) == 0 {
-		return -1
-	}
-	off := rng.IntN(len(data))
-	data[off] ^= byte(1 + rng.IntN(255))
-	must(t, os.WriteFile(path, data, 0o600))
-	return off
-}
-
-// readDamaged opens a store on an empty host and reads everything.
-func readDamaged(t *testing.T, p place, name string, off, blocks int) string {
-	t.Helper()
-	h := newHost(t, p, settings{})
-	s := h.begin()
-	within(t, "readiness or end", func() bool { return s.ended() || s.isReady() })
-	what := fmt.Sprintf("byte %d of %s flipped", off, name)
-	if s.ended() {
-		if st := s.wait(); st <= 0 {
-			t.Errorf("%s: exit status %d, %s", what, st, s.cmd.ProcessState)
-		}
-		return "refused"
-	}
-	defer s.kill()
-	outcome := "unharmed"
-	c := h.dial()
-	got := make([]byte, 4096)
-	for i := range uint64(blocks) {
-		switch err := c.read(got, int64(i)*4096); {
-		case isErrno(err):
-			outcome = "failed"
-		case err != nil:
-			t.Errorf("%s: block %d: %v", what, i, err)
-			return "broken"
-		case !bytes.Equal(got, stamped(i, i+1)):
-			t.Errorf("%s: block %d has wrong data", what, i)
-		}
-	}
-	if outcome == "failed" && !strings.Contains(s.log.String(), filepath.Base(name)) {
-		t.Errorf("%s: the log does not name the object", what)
-	}
-	return outcome
 }
