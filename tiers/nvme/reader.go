@@ -143,13 +143,15 @@ func (r *Reader) openFrame(p, sealed []byte, frame uint64, skip int, last bool) 
 // Stored returns the sealed bytes as they go to the store. It is valid until Close.
 func (r *Reader) Stored() object.Body { return stored{r} }
 
-// stored is a table's bytes on disk. Offsets, lengths and buffers need no alignment.
+// stored is a table's bytes on disk. Offsets, lengths and buffers need no alignment. Frames are
+// authenticated before they are given out: a damaged copy must not replace in the store what it was
+// made from.
 type stored struct{ r *Reader }
 
 // Size returns the file's bytes on disk.
 func (s stored) Size() int64 { return s.r.table.stored }
 
-// ReadAt reads sealed bytes.
+// ReadAt reads sealed bytes. A frame that does not authenticate is an error that wraps seal.ErrCorrupt.
 func (s stored) ReadAt(p []byte, off int64) (int, error) {
 	r := s.r
 	if r.closed.Load() {
@@ -164,10 +166,10 @@ func (s stored) ReadAt(p []byte, off int64) (int, error) {
 	want := p[:min(int64(len(p)), r.table.stored-off)]
 	done := 0
 	for done < len(want) {
-		n, err := readUnaligned(r.file, want[done:], off+int64(done))
+		n, err := s.readChecked(want[done:], off+int64(done))
 		done += n
 		if err != nil {
-			return done, fmt.Errorf("nvme: read table %v at %d: %w", r.table.id, off+int64(done), err)
+			return done, fmt.Errorf("nvme: read table %v: %w", r.table.id, err)
 		}
 	}
 	if done < len(p) {
@@ -176,23 +178,30 @@ func (s stored) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// readUnaligned fills the beginning of p, which lies within the file, with one read of the disk.
-func readUnaligned(f io.ReaderAt, p []byte, off int64) (int, error) {
-	if alignedTo(p, off) {
-		p = p[:min(len(p), blockSize)]
-		n, err := f.ReadAt(p, off)
-		if n == 0 {
-			return 0, noEOF(err)
-		}
-		return n, nil
+// readChecked fills the beginning of p, which lies within the file, with the header, or with one
+// read of the disk.
+func (s stored) readChecked(p []byte, off int64) (int, error) {
+	r := s.r
+	if off < seal.HeaderSize {
+		return copy(p, r.file.seal.Header()[off:]), nil
 	}
-	skip := off % disk.Align
-	n := min(len(p), int(blockSize-skip))
-	buf := disk.GetBuf(int(onDisk(skip + int64(n))))
+	first := uint64(off-seal.HeaderSize) / seal.FrameSize
+	skip := int(uint64(off-seal.HeaderSize) % seal.FrameSize)
+	count := min((skip+len(p)+seal.FrameSize-1)/seal.FrameSize, blockFrames)
+	at := seal.HeaderSize + int64(first)*seal.FrameSize
+	size := int(min(int64(count)*seal.FrameSize, r.table.stored-at))
+	buf := disk.GetBuf(int(onDisk(int64(size))))
 	defer disk.PutBuf(buf)
-	got, err := f.ReadAt(buf, off-skip)
-	if got < int(skip)+n {
-		return 0, noEOF(err)
+	if n, err := r.file.ReadAt(buf, at); n < size {
+		return 0, fmt.Errorf("frames %d to %d: %w", first, first+uint64(count)-1, noEOF(err))
 	}
-	return copy(p[:n], buf[skip:]), nil
+	n := copy(p, buf[skip:size])
+	last := seal.Frames(r.size) - 1
+	for i := range count {
+		sealed := buf[i*seal.FrameSize : min((i+1)*seal.FrameSize, size)]
+		if _, err := r.file.seal.Open(sealed[:0], sealed, first+uint64(i), first+uint64(i) == last); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
 }
