@@ -60,7 +60,7 @@ type fetcher struct {
 
 	demand, ahead chan struct{} // a token for each GET in flight
 
-	sealedBufs sync.Pool // of *[]byte, runParts parts of sealed bytes
+	sealedBufs sync.Pool // of *[]byte, a header and runParts parts of sealed bytes
 	plainBufs  sync.Pool // of *[]byte, a part of plaintext
 	cacheBufs  sync.Pool // of *[]byte, an aligned part of sealed bytes
 
@@ -82,7 +82,7 @@ func newFetcher(ctx context.Context, opts *Options, frames func(*table) (*seal.F
 		demand: make(chan struct{}, demandGets), ahead: make(chan struct{}, aheadGets),
 		parts: map[partKey]*fetched{}, seen: list.New(), fresh: list.New(),
 	}
-	c.sealedBufs.New = func() any { b := make([]byte, runParts*nvme.PartSize); return &b }
+	c.sealedBufs.New = func() any { b := make([]byte, seal.HeaderSize+runParts*nvme.PartSize); return &b }
 	c.plainBufs.New = func() any { b := make([]byte, partData); return &b }
 	c.cacheBufs.New = func() any { b := disk.Alloc(nvme.PartSize); return &b }
 	return c

@@ -22,6 +22,10 @@ func (c *fetcher) load(t *table, run []*fetched, keep bool, tokens chan struct{}
 	buf := c.sealedBufs.Get().(*[]byte)
 	defer c.sealedBufs.Put(buf)
 	sealed, err := c.get(t, run[0].key.part, len(run), *buf)
+	if errors.Is(err, seal.ErrCorrupt) {
+		c.log.Warn("bad header or size from the store: fetching again", "object", t.object, "error", err)
+		sealed, err = c.get(t, run[0].key.part, len(run), *buf)
+	}
 	if err != nil {
 		c.fail(run, err)
 		return
@@ -44,13 +48,18 @@ func (c *fetcher) load(t *table, run []*fetched, keep bool, tokens chan struct{}
 	}
 }
 
-// get reads the sealed bytes of n parts from the object.
+// get reads the sealed bytes of n parts from the object, and with its first part its header, so
+// that a header which is not the file's shows when the file is first read.
 func (c *fetcher) get(t *table, part uint64, n int, buf []byte) ([]byte, error) {
-	var want int64
+	head := 0
+	if part == 0 {
+		head = seal.HeaderSize
+	}
+	want := int64(head)
 	for i := range n {
 		want += partStored(t, part+uint64(i))
 	}
-	off := int64(seal.HeaderSize) + int64(part)*nvme.PartSize
+	off := int64(seal.HeaderSize-head) + int64(part)*nvme.PartSize
 	got, info, err := c.store.Get(c.ctx, t.object, off, buf[:want])
 	if err != nil {
 		if cause := context.Cause(c.ctx); cause != nil {
@@ -62,7 +71,16 @@ func (c *fetcher) get(t *table, part uint64, n int, buf []byte) ([]byte, error) 
 	if int64(got) < want || info.Size != t.stored() {
 		return nil, fmt.Errorf("object %s: %w: it has %d bytes, not %d", t.object, seal.ErrCorrupt, info.Size, t.stored())
 	}
-	return buf[:want], nil
+	if head > 0 {
+		key, err := c.frames(t)
+		if err == nil {
+			err = key.CheckHeader(buf[:head])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("object %s: %w", t.object, err)
+		}
+	}
+	return buf[head:want], nil
 }
 
 // openPart opens the frames of a part without changing the sealed bytes.

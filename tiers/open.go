@@ -213,9 +213,9 @@ func (f *FS) loadTables(ctx context.Context, d *directory, base *fence.State) er
 		case committed:
 			f.opts.NVMe.MarkClean(e.id)
 		case !here:
-			return fmt.Errorf("tiers: %s: %w: it is not in the bucket yet and has no local copy %x", name, seal.ErrCorrupt, e.id)
+			return fmt.Errorf("tiers: %s: %w: it is not in the bucket yet and has no local copy %v", name, seal.ErrCorrupt, e.id)
 		case size != t.stored():
-			return fmt.Errorf("tiers: %s: %w: it is not in the bucket yet and its local copy %x has %d bytes, not %d", name, seal.ErrCorrupt, e.id, size, t.stored())
+			return fmt.Errorf("tiers: %s: %w: it is not in the bucket yet and its local copy %v has %d bytes, not %d", name, seal.ErrCorrupt, e.id, size, t.stored())
 		default:
 			f.opts.NVMe.MarkDirty(e.id)
 			t.offered = true // by a former process, for all we know
@@ -235,7 +235,7 @@ func (f *FS) loadTables(ctx context.Context, d *directory, base *fence.State) er
 			continue
 		}
 		if err := f.opts.NVMe.Remove(id); err != nil {
-			return fmt.Errorf("tiers: remove local copy %x, which no name stands for: %w", id, err)
+			return fmt.Errorf("tiers: remove local copy %v, which no name stands for: %w", id, err)
 		}
 	}
 	return nil
