@@ -307,7 +307,7 @@ func (f *FS) untilSpace(do func() error) error {
 			f.opts.Logger.Warn("disk is full: waiting for space", "dir", f.opts.Dir, "error", err)
 		}
 		if !f.pause(spaceDelay) {
-			return fmt.Errorf("%w (and the file system stopped: %w)", err, f.ended())
+			return fmt.Errorf("%w (and the file system stopped: %w)", err, f.stopped())
 		}
 	}
 }

@@ -205,7 +205,7 @@ func (h *tableHandle) readRemote(p []byte, off int64) error {
 	h.ahead.note(off, int64(len(p)), h.t.size, h.stream, h.fetchAhead)
 	if err := h.fs.fetch.read(h.t, p, off, !h.stream); err != nil {
 		err = fmt.Errorf("tiers: read %s at %d: %w", h.name, off, err)
-		if h.fs.ended() == nil {
+		if h.fs.stopped() == nil {
 			h.fs.opts.Logger.Error("table file is unreadable", "file", h.name, "object", h.t.object, "error", err)
 		}
 		return err
@@ -238,7 +238,7 @@ func (h *tableHandle) prefetchTail() {
 // Prefetch begins to read the range of a file that has no local copy.
 func (h *tableHandle) Prefetch(off, n int64) error {
 	to := min(off+n, h.t.size)
-	if off < 0 || n <= 0 || off >= to || h.fs.ended() != nil || h.fs.isLocal(h.t) {
+	if off < 0 || n <= 0 || off >= to || h.fs.stopped() != nil || h.fs.isLocal(h.t) {
 		return nil
 	}
 	h.fetchAhead(off, to)

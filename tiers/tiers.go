@@ -49,6 +49,7 @@ var ErrClosed = errors.New("tiers: closed")
 type FS struct {
 	opts   Options
 	ctx    context.Context // ends with Stop or Close
+	closed atomic.Bool
 	cancel context.CancelCauseFunc
 	fetch  *fetcher
 
@@ -121,12 +122,14 @@ func (f *FS) Usage() Usage {
 	return u
 }
 
-// Stop ends reads that wait for the store, with cause; every later call fails with it. A Commit
-// on its way is no longer waited for.
+// Stop ends what waits for the store, with cause, and fails with it what needs the store from now on,
+// and new table files. A Commit on its way is no longer waited for. What else is local goes on until
+// Close: Pebble does not outlive a MANIFEST that cannot be synced, nor does its Close.
 func (f *FS) Stop(cause error) { f.cancel(cause) }
 
 // Close ends the goroutines and makes the directory durable. Pebble must be closed before.
 func (f *FS) Close() error {
+	f.closed.Store(true)
 	f.cancel(ErrClosed)
 	f.fetch.close()
 	f.tasks.Wait()
@@ -154,8 +157,16 @@ func (f *FS) metas() (metas []*metaFile) {
 	return metas
 }
 
-// ended returns why the file system stopped, or nil.
-func (f *FS) ended() error { return context.Cause(f.ctx) }
+// stopped returns why the file system stopped, or nil.
+func (f *FS) stopped() error { return context.Cause(f.ctx) }
+
+// ended is stopped, but nil until Close.
+func (f *FS) ended() error {
+	if f.closed.Load() {
+		return f.stopped()
+	}
+	return nil
+}
 
 // pause waits for d and returns false when the file system stopped meanwhile.
 func (f *FS) pause(d time.Duration) bool {

@@ -37,11 +37,15 @@ func pathError(op, name string, err error) error { return &fs.PathError{Op: op, 
 // Create creates a file for writing. Whatever the name stood for is removed first: a table file
 // that is created again is another one, with an id and an object of its own.
 func (f *FS) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := f.ended(); err != nil {
+	base := f.PathBase(name)
+	err := f.ended()
+	if classify(base) == classTable {
+		err = f.stopped()
+	}
+	if err != nil {
 		time.Sleep(failureDelay) // Pebble tries again at once, for ever
 		return nil, pathError("create", name, err)
 	}
-	base := f.PathBase(name)
 	if base == "" || len(base) > nameMax {
 		return nil, pathError("create", name, fs.ErrInvalid)
 	}

@@ -102,7 +102,7 @@ func (f *FS) WriteBack(ctx context.Context, lsn func() (uint64, error)) error {
 	if err != nil {
 		return fmt.Errorf("tiers: write-back: %w", err)
 	}
-	if err := f.ended(); err != nil { // with nothing to upload, nobody has asked yet
+	if err := f.stopped(); err != nil { // with nothing to upload, nobody has asked yet
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.drop(r)
