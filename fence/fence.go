@@ -156,6 +156,9 @@ type Previous struct {
 	Durability Durability
 	Released   bool // cleanly
 	Ours       bool // the local directory holds everything it acknowledged
+	// Diverged says that the log has another record where the local directory knows one: the store
+	// was rolled back and went on from there, so that only the directory has what came before.
+	Diverged bool
 }
 
 // Status is what Inspect tells of a volume's log without claiming it.

@@ -181,6 +181,7 @@ func (c *claimer) claim(ctx context.Context, v *view) (*Owner, error) {
 		Durability: st.claim.durability,
 		Released:   st.released,
 		Ours:       localWins(v.below, v.run, c.opts.Lineage.memory()),
+		Diverged:   diverged(v.below, v.run, c.opts.Lineage.memory()),
 	}
 	r := &record{kind: kindClaim, epoch: st.epoch + 1, prev: st.hash, claim: claimInfo{
 		identity:   c.opts.Identity,

@@ -86,6 +86,19 @@ func localWins(below mark, run []entry, m memory) bool {
 	return found
 }
 
+// diverged reports whether the log holds another record in the place of the newest one that the local
+// directory is known to contain. Records are never rewritten, so that this is another log.
+func diverged(below mark, run []entry, m memory) bool {
+	at := m.adopted
+	if at.seq == 0 {
+		return false
+	}
+	if at.seq == below.seq {
+		return at.hash != below.hash
+	}
+	return slices.ContainsFunc(run, func(e entry) bool { return e.seq == at.seq && e.hash != at.hash })
+}
+
 // mayClaimAtOnce reports whether a claim may go out without a wait: after a Release, or when the
 // last owner is we. claimant is the identity in the newest Claim, owner the epoch that it began.
 func mayClaimAtOnce(run []entry, m memory, owner Epoch, claimant, me Identity) bool {
