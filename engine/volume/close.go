@@ -49,11 +49,8 @@ func (v *Volume) upload(ctx context.Context) error {
 	if err := v.Err(); err != nil {
 		return err
 	}
-	if now := v.engine.Applied(); now > last {
-		return fmt.Errorf("%w: changes up to LSN %d came while the volume stopped at %d", ErrNotUploaded, now, last)
-	}
-	for v.tree.Changed() || uint64(last) > v.owner.Covered() {
-		err := v.tree.WriteBack(ctx, func() (uint64, error) { return uint64(last), nil })
+	for !v.uploaded() {
+		err := v.uploadOnce(ctx, last)
 		if err == nil {
 			continue
 		}
@@ -65,13 +62,18 @@ func (v *Volume) upload(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrNotUploaded, err)
 		}
 	}
+	if v.refused.Load() {
+		// Whoever comes next must know of it, and is told by the Release that is not there.
+		v.log.Warn("stop: not released, since nobody has accepted the takeover that may have lost writes")
+		return nil
+	}
 	if err := v.owner.Release(ctx); err != nil {
 		if errors.Is(err, fence.ErrFenced) {
 			return err
 		}
 		return fmt.Errorf("%w: release: %w", ErrNotUploaded, err)
 	}
-	return v.dirs.setClean(true)
+	return v.dirs.setMark(cleanName, true)
 }
 
 // flushAll writes every change to table files and returns the last one's LSN.
@@ -100,11 +102,29 @@ func (v *Volume) flushAll(ctx context.Context) (journal.LSN, error) {
 	}
 }
 
-// engineStop is how long Pebble may take to end when nothing is uploaded: what it is about then is
-// of no use, and if its files fail it may never end.
-const engineStop = 10 * time.Second
+// uploaded reports whether the bucket holds everything. Nothing is committed any more.
+func (v *Volume) uploaded() bool {
+	return !v.tree.Changed() && v.journal.Last() <= v.ships.covered()
+}
 
-// closeEngine closes the engine and waits for that until ctx ends.
+// uploadOnce brings what the closed tree holds into the bucket, flushed at least up to the LSN, and
+// then what came to the journal after that flush.
+func (v *Volume) uploadOnce(ctx context.Context, flushed journal.LSN) error {
+	if v.tree.Changed() || v.ships.covered() < flushed {
+		if err := v.tree.WriteBack(ctx, func() (uint64, error) { return uint64(flushed), nil }); err != nil {
+			return err
+		}
+		v.ships.advanced()
+	}
+	last := v.journal.Last()
+	if err := v.journal.Sync(ctx, last); err != nil {
+		return err
+	}
+	return v.ships.ship(ctx, last, shipBytesCalm)
+}
+
+// closeEngine closes the engine. Once ctx has ended it waits a while, then a while with the tree
+// stopped, since Pebble may be reading from a store that does not answer, and then no more.
 func (v *Volume) closeEngine(ctx context.Context) error {
 	closed := make(chan error, 1)
 	go func() { closed <- v.engine.Close() }()
@@ -112,8 +132,18 @@ func (v *Volume) closeEngine(ctx context.Context) error {
 	case err := <-closed:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("the tree is not closed yet: %w", context.Cause(ctx))
 	}
+	for range 2 {
+		t := time.NewTimer(engineStop)
+		select {
+		case err := <-closed:
+			t.Stop()
+			return err
+		case <-t.C:
+			v.tree.Stop(context.Cause(ctx))
+		}
+	}
+	return fmt.Errorf("the tree is not closed yet: %w", context.Cause(ctx))
 }
 
 // abandon closes what Open had opened when it failed.
@@ -122,10 +152,16 @@ func (v *Volume) abandon(err error) {
 	v.closeParts()
 }
 
-// journalStop is how long the journal may take to write what is queued.
-const journalStop = 10 * time.Second
+// How long the tree may wait for the store once it is to open no more, or to close, and how long the
+// journal may take to write what is queued.
+const (
+	openStop    = 45 * time.Second
+	engineStop  = 5 * time.Second
+	journalStop = 10 * time.Second
+)
 
-// closeParts closes in the reverse order of Open, each if it is open.
+// closeParts closes in the reverse order of Open, each if it is open. The owner goes first: what
+// waits for the lease or for the log would wait as long as the store is away.
 func (v *Volume) closeParts() error {
 	var errs []error
 	note := func(err error) {
@@ -139,10 +175,11 @@ func (v *Volume) closeParts() error {
 	if v.nvme != nil {
 		v.nvme.Stop()
 	}
+	if v.owner != nil {
+		note(v.owner.Close())
+	}
 	if v.engine != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), engineStop)
-		note(v.closeEngine(ctx))
-		cancel()
+		note(v.closeEngine(v.ctx))
 	}
 	if v.tree != nil {
 		note(v.tree.Close())
@@ -157,9 +194,6 @@ func (v *Volume) closeParts() error {
 	}
 	if v.nvme != nil {
 		note(v.nvme.Close())
-	}
-	if v.owner != nil {
-		note(v.owner.Close())
 	}
 	if v.lineage != nil {
 		note(v.lineage.Close())

@@ -24,6 +24,7 @@ const (
 	ringName    = "ring"    // journal: the segments
 	lostName    = "lost"    // both: what lost against the log, kept for a person to look at
 	cleanName   = "clean"   // NVMe: there while nothing below holds a change that the bucket lacks
+	refusedName = "refused" // NVMe: there while devices wait for an operator's word
 )
 
 // dirs is the pair of local directories, locked.
@@ -238,21 +239,19 @@ func (ds *dirs) moveInto(path, dir string) error {
 	return nil
 }
 
-// isClean reports whether the directory was left with nothing that the bucket lacks.
-func (ds *dirs) isClean() bool {
-	_, err := ds.disk.Stat(ds.disk.PathJoin(ds.nvme, cleanName))
+// isMarked reports whether a mark is there: an empty file in the NVMe directory.
+func (ds *dirs) isMarked(name string) bool {
+	_, err := ds.disk.Stat(ds.disk.PathJoin(ds.nvme, name))
 	return err == nil
 }
 
-// setClean makes or removes the mark, durably.
-func (ds *dirs) setClean(clean bool) error {
-	path := ds.disk.PathJoin(ds.nvme, cleanName)
-	if clean {
+// setMark makes or removes a mark, durably: also a removal that a killed process did not come to sync.
+func (ds *dirs) setMark(name string, there bool) error {
+	path := ds.disk.PathJoin(ds.nvme, name)
+	if there {
 		return writeFile(ds.disk, path, nil)
 	}
-	if err := ds.disk.Remove(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
+	if err := ds.disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("volume: %w", err)
 	}
 	if err := ds.disk.SyncDir(ds.nvme); err != nil {

@@ -57,6 +57,8 @@ func (s *shipper) wait(ctx context.Context, lsn journal.LSN) error {
 			return context.Cause(ctx)
 		case <-s.v.failed:
 			return s.v.failure
+		case <-s.v.ctx.Done():
+			return context.Cause(s.v.ctx)
 		}
 	}
 }

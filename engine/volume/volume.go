@@ -43,6 +43,8 @@ type Volume struct {
 	once    sync.Once     // guards failure and failed
 	failure error
 
+	stoppable atomic.Pointer[tiers.FS] // tree, for those who end it while Open goes on
+
 	refused atomic.Bool // devices stay closed until Accept
 	lossy   atomic.Bool // the takeover may have lost acknowledged writes
 	closing sync.Once
@@ -60,6 +62,8 @@ func Open(ctx context.Context, opts Options) (_ *Volume, err error) {
 			v.abandon(err)
 		}
 	}()
+	ctx, done := v.joined(ctx)
+	defer done()
 	if err := v.openDirs(ctx); err != nil {
 		return nil, err
 	}
@@ -69,6 +73,7 @@ func Open(ctx context.Context, opts Options) (_ *Volume, err error) {
 	if err := v.openTiers(ctx); err != nil {
 		return nil, err
 	}
+	defer v.stopLater(ctx)()
 	if err := v.openEngine(ctx); err != nil {
 		return nil, err
 	}
@@ -78,8 +83,40 @@ func Open(ctx context.Context, opts Options) (_ *Volume, err error) {
 	if err := v.owner.Err(); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	v.start()
 	return v, nil
+}
+
+// stopLater stops the tree when Pebble, which knows no contexts, still waits for the store some time
+// after ctx ended. The function that it returns is called when Pebble has come back.
+func (v *Volume) stopLater(ctx context.Context) (back func()) {
+	done := make(chan struct{})
+	var waiter sync.WaitGroup
+	waiter.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		t := time.NewTimer(openStop)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			v.tree.Stop(context.Cause(ctx))
+		case <-done:
+		}
+	})
+	return func() { close(done); waiter.Wait() }
+}
+
+// joined returns ctx that also ends with the volume.
+func (v *Volume) joined(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(v.ctx, func() { cancel(context.Cause(v.ctx)) })
+	return ctx, func() { unhook(); cancel(nil) }
 }
 
 func (v *Volume) openDirs(ctx context.Context) (err error) {
@@ -114,31 +151,48 @@ func (v *Volume) claim(ctx context.Context) error {
 		return err
 	}
 	go v.watchOwner()
-	v.tellTakeover()
-	return nil
+	return v.tellTakeover()
 }
 
 // tellTakeover makes a takeover that may have lost writes visible.
-func (v *Volume) tellTakeover() {
+func (v *Volume) tellTakeover() error {
 	prev := v.owner.Previous()
+	if prev.Diverged {
+		v.log.Error("the log has another record where this directory knows one: the store was rolled back and went on without it")
+	}
 	if prev.Epoch == 0 || prev.Released || prev.Ours {
-		return
+		return v.keepRefused(prev.Ours)
 	}
 	attrs := []any{"epoch", v.owner.Epoch(), "from_epoch", prev.Epoch, "from_owner", prev.Owner, "durability", durabilityName(prev.Durability), "lsn", v.owner.Covered()}
 	if prev.Durability != fence.Local {
 		v.log.Info("volume taken over from an owner that did not release it; nothing acknowledged is lost", attrs...)
-		return
+		return v.keepRefused(false)
 	}
 	v.lossy.Store(true)
-	v.refused.Store(v.opts.RefuseAfterLoss)
 	v.log.Warn("volume taken over from an owner that did not release it; what it acknowledged after this LSN is only in its journal", attrs...)
+	if !v.opts.RefuseAfterLoss {
+		return nil
+	}
+	v.refused.Store(true)
+	return v.dirs.setMark(refusedName, true)
+}
+
+// keepRefused keeps devices closed that were when this directory was left, if nobody had the volume
+// since.
+func (v *Volume) keepRefused(ours bool) error {
+	if ours && v.opts.RefuseAfterLoss && v.dirs.isMarked(refusedName) {
+		v.refused.Store(true)
+		return nil
+	}
+	return v.dirs.setMark(refusedName, false)
 }
 
 // openTiers makes the local directory the one to go on with: as it stands, or anew from the log.
 func (v *Volume) openTiers(ctx context.Context) (err error) {
 	o := &v.opts
-	wins, clean := v.owner.LocalWins(), v.dirs.isClean()
+	wins := v.owner.LocalWins()
 	if !wins {
+		clean := v.dirs.isMarked(cleanName) && !v.owner.Previous().Diverged
 		kept, err := v.dirs.setAside(fmt.Sprintf("before-epoch-%d", v.owner.Epoch()), clean)
 		if err != nil {
 			return err
@@ -147,7 +201,7 @@ func (v *Volume) openTiers(ctx context.Context) (err error) {
 			v.log.Warn("the log went on without this directory; its own state was set aside", "dir", kept)
 		}
 	}
-	if err := v.dirs.setClean(false); err != nil {
+	if err := v.dirs.setMark(cleanName, false); err != nil {
 		return err
 	}
 	v.nvme, err = nvme.Open(ctx, nvme.Options{
@@ -184,13 +238,18 @@ func (v *Volume) openTiers(ctx context.Context) (err error) {
 		return err
 	}
 	v.tree, err = tiers.Open(ctx, topts, v.owner.State())
-	return err
+	if err != nil {
+		return err
+	}
+	v.stoppable.Store(v.tree)
+	return v.Err() // which came too early to stop it
 }
 
 // barrier is the write-ahead rule of the MANIFEST: an edit is not synced before the journal has
-// every change that the edit's tables may hold.
+// every change that the edit's tables may hold. The journal answers in any case, and Pebble does not
+// outlive an error here, so it does not end with the volume.
 func (v *Volume) barrier() error {
-	return v.journal.Sync(v.ctx, v.journal.Last())
+	return v.journal.Sync(context.Background(), v.journal.Last())
 }
 
 func (v *Volume) openEngine(ctx context.Context) (err error) {
@@ -245,8 +304,8 @@ func (v *Volume) fail(err error) {
 		v.failure = err
 		close(v.failed)
 		v.cancel(err)
-		if v.tree != nil {
-			v.tree.Stop(err)
+		if tree := v.stoppable.Load(); tree != nil {
+			tree.Stop(err)
 		}
 		v.log.Error("volume stops serving", "error", err)
 	})
@@ -297,6 +356,9 @@ func (v *Volume) Accept() bool {
 	was := v.refused.Swap(false)
 	if was {
 		v.log.Warn("devices opened by an operator's word after a takeover that may have lost writes")
+		if err := v.dirs.setMark(refusedName, false); err != nil {
+			v.log.Error("the next start will ask for the operator's word again", "error", err)
+		}
 	}
 	return was
 }
