@@ -23,6 +23,9 @@ func (c *partCache) open() error {
 		return fmt.Errorf("nvme: open %s: %w", c.slab, err)
 	}
 	c.file = file
+	if !file.Direct() {
+		c.tier.log.Warn("nvme: no direct I/O here, falling back to synced buffered writes", "dir", c.tier.dir)
+	}
 	if err := c.load(); err != nil {
 		_ = file.Close()
 		return fmt.Errorf("nvme: %s: %w", c.slab, err)
