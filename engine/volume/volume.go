@@ -227,6 +227,13 @@ func (v *Volume) openTiers(ctx context.Context) (err error) {
 		if volatile, err = o.Volatile(o.JournalDir); err != nil {
 			return fmt.Errorf("volume: %w", err)
 		}
+		lost, err := o.Volatile(o.NVMeDir) // the journal forgets what table files there hold
+		if err != nil {
+			return fmt.Errorf("volume: %w", err)
+		}
+		if lost {
+			v.log.Warn("NVMe directory does not survive a power failure: what is not in the bucket yet is not durable", "dir", o.NVMeDir)
+		}
 	}
 	v.journal, err = journal.Open(ctx, journal.Options{
 		Volatile: volatile, Disk: o.Disk, Dir: o.Disk.PathJoin(o.JournalDir, ringName), Size: o.JournalSize, Key: o.Volume.Key, Rand: o.Rand, Logger: v.log,
