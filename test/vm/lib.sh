@@ -57,7 +57,7 @@ at_most() {
 tree() {
 	mkdir -p "$1/tree"
 	cp -r /usr/share/perl/5.*/unicore /usr/share/common-licenses "$1/tree/"
-	dd if=/dev/urandom of="$1/tree/random" bs=1M count=16 status=none
+	dd if=/dev/urandom of="$1/tree/random" bs=1M count=8 status=none
 	(cd "$1/tree" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >"$1/sums"
 	sync "$1/sums"
 }
