@@ -171,14 +171,25 @@ func (f *FS) landed(ctx context.Context) error {
 		select {
 		case <-l.done:
 			f.wb.landing = nil
-			if l.err != nil {
-				f.wb.failed = fmt.Errorf("tiers: write-back: %w", l.err)
+			if l.err == nil {
+				break
 			}
+			err := fmt.Errorf("tiers: write-back: %w", l.err)
+			if !final(l.err) {
+				return err // the record was never sent: the next round builds on the same state
+			}
+			f.wb.failed = err
 		case <-ctx.Done():
 			return fmt.Errorf("tiers: write-back: the commit is still on its way: %w", context.Cause(ctx))
 		}
 	}
 	return f.wb.failed
+}
+
+// final reports whether an error of CommitLog.Commit leaves open what the log holds, or that
+// nothing can be appended any more. After any other the record is not in the log.
+func final(err error) bool {
+	return errors.Is(err, fence.ErrFenced) || errors.Is(err, fence.ErrClosed) || errors.Is(err, fence.ErrUnanswered)
 }
 
 // apply takes over what the log says now, and makes the round's table files clean.

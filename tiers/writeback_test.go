@@ -323,6 +323,26 @@ func TestFailedCommitIsFinal(t *testing.T) {
 	h.mustClose(t)
 }
 
+// A Commit that the log never sent, say for a body that the store refused, is tried again.
+func TestUnsentCommitIsNotFinal(t *testing.T) {
+	h := opened(t)
+	writeFile(t, h.fs, "000001.sst", pattern(1, 1000))
+	refused := errors.New("the store refused the body")
+	h.log.before = func(fence.Commit) error { return refused }
+	if err := h.fs.WriteBack(context.Background(), lsn(1)); !errors.Is(err, refused) {
+		t.Fatalf("err = %v", err)
+	}
+	if !h.fs.Changed() {
+		t.Fatal("nothing is left to commit")
+	}
+	h.log.before = nil
+	writeBack(t, h.fs, 1)
+	if n := len(h.log.State().Tables); n != 1 {
+		t.Fatalf("the log has %d tables", n)
+	}
+	h.mustClose(t)
+}
+
 // File numbers repeat on the host that takes over; objects do not.
 func TestNamesRepeatAfterTakeover(t *testing.T) {
 	h := opened(t)
