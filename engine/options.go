@@ -140,7 +140,8 @@ func (o *Options) pebbleOptions(policy func() pebble.ValueSeparationPolicy, log 
 	p.Experimental.ValueSeparationPolicy = policy
 	p.Experimental.SpanPolicyFunc = spanPolicy
 	p.Experimental.EnableColumnarBlocks = func() bool { return true }
-	p.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return true }
+	// EnableDeleteOnlyCompactionExcises stays off: what is left of an excised table keeps all the values of
+	// its blob files while Pebble takes most of them for garbage, and rewrites the same file for ever.
 	p.Experimental.ReadSamplingMultiplier = -1 // a read-only volume should not write
 	for i := range p.Levels {
 		p.Levels[i] = pebble.LevelOptions{

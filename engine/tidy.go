@@ -37,6 +37,7 @@ const (
 	garbageBusy   = 0.30 // share of garbage from which on blob files are rewritten
 	garbageQuiet  = 0.10 // and when quiet
 	upperQuiet    = 0.05 // share of the tree above its bottom level that is left there when quiet
+	deletedQuiet  = 0.05 // share of it below range tombstones that is left there when quiet
 )
 
 const (
@@ -65,7 +66,7 @@ func (e *Engine) keepTidy() {
 			quiet = 0
 		}
 		seen = now
-		if quiet < e.opts.TidyAfter || now-tidied < tidyAgain {
+		if quiet < e.opts.TidyAfter || (now-tidied < tidyAgain && e.deletedShare() <= deletedQuiet) {
 			continue
 		}
 		switch err := e.Tidy(e.life); {
@@ -100,7 +101,7 @@ func (e *Engine) Tidy(ctx context.Context) error {
 	if err := e.nudge(ctx); err != nil {
 		return err
 	}
-	if e.upperShare() > upperQuiet {
+	if e.upperShare() > upperQuiet || e.deletedShare() > deletedQuiet {
 		if err := e.db.Compact(ctx, []byte{0}, []byte{0xff}, true); err != nil {
 			return fmt.Errorf("engine: tidy: %w", err)
 		}
@@ -123,6 +124,20 @@ func (e *Engine) upperShare() float64 {
 		return 0
 	}
 	return upper / all
+}
+
+// deletedShare estimates the share of the tree that lies below range tombstones: a discarded range weighs
+// nothing where it was written, so that only this tells of it. Values in blob files are counted on neither side.
+func (e *Engine) deletedShare() float64 {
+	m := e.db.Metrics()
+	var all int64
+	for _, l := range m.Levels {
+		all += l.TablesSize
+	}
+	if all == 0 {
+		return 0
+	}
+	return float64(m.Table.Garbage.RangeDeletionsBytesEstimate) / float64(all)
 }
 
 // rewriteGarbage waits until Pebble has rewritten the blob files that are worth it. It does one at a
