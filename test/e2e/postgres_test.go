@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,6 +75,28 @@ func (pg *postgres) crash() {
 	_ = pg.as("pg_ctl", "-D", pg.cluster, "-W", "-m", "immediate", "stop").Run()
 }
 
+// buried waits until the postmaster that the cluster's lock file names has ended, and removes the
+// file: one that nobody has waited for yet looks alive to the next.
+func (pg *postgres) buried() {
+	pg.t.Helper()
+	lock := filepath.Join(pg.cluster, "postmaster.pid")
+	text, err := os.ReadFile(lock)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	must(pg.t, err)
+	pid, _, _ := strings.Cut(string(text), "\n")
+	for range 300 {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			must(pg.t, os.Remove(lock))
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	pg.t.Fatalf("postmaster %s does not end", pid)
+}
+
 func (pg *postgres) query(sql string) string {
 	pg.t.Helper()
 	return pg.run("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", sql)
@@ -133,6 +156,7 @@ func TestPostgres(t *testing.T) {
 	d = first.attach()
 	m = d.mountFS()
 	pg.cluster = filepath.Join(m, "cluster")
+	pg.buried()
 	pg.start()
 	after := pg.check("after the crash")
 	if before == after {

@@ -53,13 +53,13 @@ at_most() {
 	return 1
 }
 
-# tree DIR: puts a tree there with sums of all its files beside it.
+# tree DIR: puts a tree there with sums of all its files beside it, and syncs it all.
 tree() {
 	mkdir -p "$1/tree"
 	cp -r /usr/share/perl/5.*/unicore /usr/share/common-licenses "$1/tree/"
 	dd if=/dev/urandom of="$1/tree/random" bs=1M count=8 status=none
 	(cd "$1/tree" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >"$1/sums"
-	sync "$1/sums"
+	sync -f "$1"
 }
 
 # verify DIR: checks what tree put there, read from the device again.
