@@ -200,12 +200,15 @@ func (p *process) close(context.Context) error {
 	}
 	var err error
 	if p.vol != nil {
+		refused := p.vol.Status().Refused
 		done := p.waits.begin("upload")
 		err = p.vol.Close(ctx)
 		done()
 		switch {
 		case errors.Is(err, volume.ErrNotUploaded):
 			p.log.Error("stopped; the journal keeps what was not uploaded", "error", err, "journal", p.cfg.Journal.Dir)
+		case err == nil && refused:
+			p.log.Warn("stopped; the volume is not released, since nobody has accepted what a takeover may have lost")
 		case err == nil:
 			p.log.Info("stopped cleanly: everything is uploaded, the volume is released")
 		}
