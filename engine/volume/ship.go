@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"zerofs/journal"
 )
@@ -13,6 +14,12 @@ import (
 const (
 	shipBytesNow  = 192 << 10
 	shipBytesCalm = 8 << 20
+)
+
+// How long a Ship waits for those who were answered by the one before: a share of the time that one took.
+const (
+	gatherShare = 8
+	gatherMax   = 10 * time.Millisecond
 )
 
 // errNeedCommit reports that the journal no longer holds what a Ship would begin with.
@@ -79,14 +86,16 @@ func (s *shipper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for {
+		for took := time.Duration(0); ; {
 			s.mu.Lock()
 			want := s.want
 			s.mu.Unlock()
-			if s.covered() >= want {
+			if s.covered() >= want || !gather(ctx, took) {
 				break
 			}
+			begun := s.v.opts.Boottime()
 			err := s.ship(ctx, want, shipBytesNow)
+			took = s.v.opts.Boottime() - begun
 			if errors.Is(err, errNeedCommit) {
 				err = s.v.loops.commitNow(ctx)
 			}
@@ -97,6 +106,23 @@ func (s *shipper) run(ctx context.Context) {
 				}
 			}
 		}
+	}
+}
+
+// gather waits a little after a Ship that took some time, if others wait for the next already: those
+// who were just answered come again at once. Without it they would fall into two halves that wait
+// for each other's Ships, twice as many and each answer twice as late. It reports false when ctx ended.
+func gather(ctx context.Context, took time.Duration) bool {
+	if took <= 0 {
+		return true
+	}
+	t := time.NewTimer(min(took/gatherShare, gatherMax))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
