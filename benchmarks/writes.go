@@ -63,9 +63,18 @@ func (b *bench) fua(d time.Duration) *nbdclient.Load {
 	return &nbdclient.Load{Command: nbdclient.Write, Flags: nbdclient.FUA, Length: gib, Block: 4 * kib, Random: true, For: d, Rand: b.rand}
 }
 
-// warmUp lets the journal fill its first segments and the program settle.
+// warmUp brings the program to where it stays: the memory tier is full, memtables and journal
+// segments have been used once.
 func (b *bench) warmUp(s *rig.Server) error {
-	_, err := b.fua(scale(b, 3*time.Second, time.Second)).Run(s.Socket, rig.Device, 64)
+	size := scale(b, int64(768*mib), 64*mib)
+	fill := &nbdclient.Load{Command: nbdclient.Write, Length: gib, Block: 64 * kib, Random: true, Count: int(size / (64 * kib)), Rand: b.rand}
+	if _, err := writeAndFlush(s, fill, 8); err != nil {
+		return err
+	}
+	if err := s.Uploaded(5 * time.Minute); err != nil {
+		return err
+	}
+	_, err := b.fua(time.Second).Run(s.Socket, rig.Device, 64)
 	return err
 }
 
