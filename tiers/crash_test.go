@@ -33,13 +33,14 @@ type life struct {
 	crashed chan struct{}
 }
 
-// crash stops everything at one moment: log, store and, by its return value, the disk.
+// crash stops everything at one moment: log, store and, by its return value, the disk. It returns
+// when all have stopped; from its first step on what fails is the crash's doing.
 func (l *life) crash() error {
 	l.once.Do(func() {
+		close(l.crashed)
 		l.h.log.freeze()
 		l.h.store.Kill()
 		l.h.disk.Crash()
-		close(l.crashed)
 	})
 	return disktest.ErrCrash
 }

@@ -14,7 +14,7 @@
 // is still there, and what was not synced is not durable yet.
 //
 // A sync that fails leaves its sectors out of later syncs, as Linux does: they are durable only if
-// they are written and synced again.
+// they are written and synced again. A sync that a crash cuts off has done nothing.
 //
 // # Faults
 //
@@ -222,16 +222,17 @@ func (fs *FS) do(op, name string, change func() error) error {
 	return err
 }
 
-// doSync runs a sync under the lock: durable says whether it succeeds.
+// doSync runs a sync under the lock: durable says whether it succeeds. One that a crash cuts off
+// leaves everything as unsynced as it was: after a kill, the next process's sync finds it.
 func (fs *FS) doSync(op, name string, sync func(durable bool)) error {
-	underWay, err := fs.before(op, name)
-	if !underWay && errors.Is(err, ErrCrash) {
+	_, err := fs.before(op, name)
+	if errors.Is(err, ErrCrash) {
 		return err
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if err == nil && fs.crashed.Load() {
-		err = ErrCrash
+	if fs.crashed.Load() {
+		return ErrCrash
 	}
 	sync(err == nil)
 	return err

@@ -244,6 +244,26 @@ func TestFailedSyncLosesPages(t *testing.T) {
 	}
 }
 
+// A process that is killed in a sync leaves its pages to the next one's.
+func TestKillInSync(t *testing.T) {
+	d := disktest.New(disktest.Options{})
+	f := open(t, d, "f")
+	must(t, d.SyncDir(""))
+	write(t, f, 'a', 0, false)
+	d.SetOnOp(disktest.FailName("f", disktest.ErrCrash, disktest.OpSync))
+	if err := f.Sync(); !errors.Is(err, disktest.ErrCrash) {
+		t.Fatal(err)
+	}
+	if got := pages(read(t, d.CrashClone(0, 0), "f")); got != "" {
+		t.Errorf("after a power cut instead: %q", got)
+	}
+	next := d.KillClone()
+	must(t, open(t, next, "f").Sync())
+	if got := pages(read(t, next.CrashClone(0, 0), "f")); got != "a" {
+		t.Errorf("durable: %q", got)
+	}
+}
+
 func TestFailedWrites(t *testing.T) {
 	d := disktest.New(disktest.Options{Capacity: 2 * disk.Align})
 	f := open(t, d, "f")
