@@ -13,6 +13,15 @@ trap '[ $? = 0 ] || { tail -n 20 "$log" >&2; echo "zfs-build.sh: failed, see $lo
 exec 3>&1 >"$log" 2>&1
 cd "$new"
 
+missing=()
+for p in gcc libc6-dev make bc flex bison binutils xz-utils perl user-mode-linux; do
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	apt-get -qq update
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" </dev/null
+fi
+
 # Package lists with contrib.
 mkdir -p apt/lists/partial apt/cache/archives/partial apt/sources
 for f in $(grep -l debian-archive-keyring /etc/apt/sources.list.d/*.sources); do
