@@ -25,6 +25,7 @@ func TestKeysGolden(t *testing.T) {
 		{"state next", appendStateKey(nil, stateNext)},
 		{"state chunk", appendStateKey(nil, stateChunk)},
 		{"value of a dentry", appendDentry(nil, dentry{ino: 9, typ: TypeRegular, cookie: 3})},
+		{"value of a readdir key", appendReaddir(nil, dentry{ino: 9, typ: TypeRegular, cookie: 3}, "name")},
 		{"value of an inode", appendAttr(nil, &testAttr)},
 	} {
 		fmt.Fprintf(&out, "%-24s %x\n", k.what, k.key)
@@ -39,7 +40,7 @@ func TestKeysGolden(t *testing.T) {
 
 var testAttr = Attr{
 	Type: TypeRegular, Mode: 0o4755, UID: 1000, GID: 100, Nlink: 2, Rdev: 0x0801, Size: 1 << 40,
-	Atime: -1, Mtime: 1_700_000_000_123_456_789, Ctime: 3, Btime: 4, Generation: 1, Flags: 5, Parent: 6, Cookie: 7,
+	Atime: -1, Mtime: 1_700_000_000_123_456_789, Ctime: 3, Btime: 4, Generation: 1, Flags: 5, Parent: 6, Cookie: 7, Blocks: 8, dense: 9, Verifier: 10,
 }
 
 func FuzzAttr(f *testing.F) {

@@ -23,13 +23,16 @@ type txn struct {
 	reserved int
 	fixups   []fixup
 	next     int // offset of the next inode's number, or 0
+	usage    int // offset of the volume's usage, or 0
+	delta    usage
 }
 
 // fixup is an attribute record that is filled in at commit, when its place in the order is known.
 type fixup struct {
 	n      *node
 	offset int // of the encoded attributes in the batch
-	change func(*Attr)
+	change func(*Attr) error
+	before *Attr
 	after  *Attr
 }
 
@@ -73,11 +76,17 @@ func (t *txn) end() {
 	t.e.guard.exit()
 }
 
-// setAttr has change applied to n's attributes at commit; at most once for an inode in a transaction.
-func (t *txn) setAttr(n *node, change func(*Attr)) {
+// setAttr has change applied to n's attributes at commit; at most once for an inode in a transaction. An
+// error of change's is commit's, and nothing happened.
+func (t *txn) setAttr(n *node, change func(*Attr) error) {
 	op := t.b.SetDeferred(inodeKeyLen, attrLen)
 	appendInodeKey(op.Key[:0], n.ino)
 	t.fixups = append(t.fixups, fixup{n: n, offset: t.b.Len() - attrLen, change: change})
+}
+
+// changed returns what commit made of the i-th setAttr.
+func (t *txn) changed(i int) Change {
+	return Change{Before: *t.fixups[i].before, After: *t.fixups[i].after}
 }
 
 // newIno returns an inode number that was never used, and has the counter stored at commit.
@@ -104,7 +113,9 @@ func (t *txn) commit() (journal.LSN, error) {
 	}
 	lsn := e.Applied() + 1
 	repr := t.b.Repr()
-	t.fill(repr, lsn)
+	if err := t.fill(repr, lsn); err != nil {
+		return 0, err
+	}
 	if len(repr) > t.reserved {
 		return 0, fmt.Errorf("engine: a change of %d bytes reserved %d: %w", len(repr), t.reserved, errInvalid)
 	}
@@ -126,22 +137,37 @@ func (t *txn) commit() (journal.LSN, error) {
 	e.mem.grew(lsn, size, ops)
 	e.applied.Store(uint64(lsn))
 	for i := range t.fixups {
-		t.fixups[i].n.attr.Store(t.fixups[i].after)
+		t.fixups[i].publish(lsn)
 	}
+	e.used = e.used.plus(t.delta)
 	return lsn, nil
 }
 
 // fill writes into the batch what is known only now. The commit lock is held.
-func (t *txn) fill(repr []byte, lsn journal.LSN) {
+func (t *txn) fill(repr []byte, lsn journal.LSN) error {
 	binary.BigEndian.PutUint64(repr[lsnValueOffset:], uint64(lsn))
 	if t.next != 0 {
 		binary.BigEndian.PutUint64(repr[t.next:], t.e.next.Load())
 	}
 	for i := range t.fixups {
 		f := &t.fixups[i]
-		after := *f.n.attr.Load()
-		f.change(&after)
+		f.before = f.n.attr.Load()
+		after := *f.before
+		if at := f.n.atime.Load(); at != 0 {
+			after.Atime = at
+		}
+		if err := f.change(&after); err != nil {
+			return err
+		}
 		f.after = &after
 		appendAttr(repr[f.offset:f.offset], f.after)
 	}
+	return t.fillUsage(repr)
+}
+
+// publish shows an inode's new attributes. The commit lock is held.
+func (f *fixup) publish(lsn journal.LSN) {
+	f.n.attr.Store(f.after)
+	f.n.atime.Store(0)
+	f.n.lsn.Store(uint64(lsn))
 }

@@ -136,9 +136,11 @@ func TestStaleFill(t *testing.T) {
 		"trim":      func(d *Device, want []byte) error { clear(want[:8192]); return d.Trim(ctx, 0, 8192, false) },
 		"trim long": func(d *Device, want []byte) error { clear(want); return d.Trim(ctx, 0, size, false) },
 		"shrink": func(d *Device, want []byte) error {
-			clear(want[10:])
-			for _, n := range []uint64{10, size} {
-				if _, err := d.e.resize(ctx, d.n, n, func(*Attr) {}); err != nil {
+			clear(want[512:])
+			d.n.devices-- // as if it were a file
+			defer func() { d.n.devices++ }()
+			for _, n := range []uint64{512, size} {
+				if _, _, err := d.e.SetAttr(ctx, nil, d.n.ino, SetAttr{Size: &n}); err != nil {
 					return err
 				}
 			}

@@ -35,10 +35,15 @@ func (e *Engine) EnsureDevice(ctx context.Context, name string, size int64) erro
 	if err != nil {
 		return fmt.Errorf("engine: device %q: %w", name, err)
 	}
-	_, lsn, err := e.Create(ctx, dir, name, Attr{Type: TypeRegular, Mode: 0o600, Size: uint64(size)})
+	made, err := e.Create(ctx, nil, dir, name, NewFile{Type: TypeRegular, Mode: 0o600, Exclusive: true})
+	ino := made.Ino
 	if errors.Is(err, errExist) {
-		lsn, err = e.growDevice(ctx, dir, name, uint64(size))
+		ino, _, err = e.Lookup(ctx, nil, dir, name)
 	}
+	if err != nil {
+		return fmt.Errorf("engine: device %q: %w", name, err)
+	}
+	lsn, err := e.growDevice(ctx, ino, uint64(size))
 	if err != nil {
 		return fmt.Errorf("engine: device %q: %w", name, err)
 	}
@@ -46,36 +51,34 @@ func (e *Engine) EnsureDevice(ctx context.Context, name string, size int64) erro
 }
 
 func (e *Engine) ensureDeviceDir(ctx context.Context) (Ino, error) {
-	ino, _, err := e.Create(ctx, RootIno, deviceDir, Attr{Type: TypeDir, Mode: 0o700})
+	made, err := e.Create(ctx, nil, RootIno, deviceDir, NewFile{Type: TypeDir, Mode: 0o700})
 	if errors.Is(err, errExist) {
-		return e.Lookup(ctx, RootIno, deviceDir)
+		ino, _, err := e.Lookup(ctx, nil, RootIno, deviceDir)
+		return ino, err
 	}
-	return ino, err
+	return made.Ino, err
 }
 
-func (e *Engine) growDevice(ctx context.Context, dir Ino, name string, size uint64) (journal.LSN, error) {
-	ino, err := e.Lookup(ctx, dir, name)
+// growDevice makes a device at least as large as asked for, and durably so.
+func (e *Engine) growDevice(ctx context.Context, ino Ino, size uint64) (journal.LSN, error) {
+	a, err := e.Hold(ctx, ino)
 	if err != nil {
 		return 0, err
 	}
-	n, err := e.open(ctx, ino, TypeRegular)
-	if err != nil {
-		return 0, err
+	defer e.Release(ino)
+	if size < a.Size {
+		return 0, fmt.Errorf("%w: it has %d bytes, not %d", ErrSmaller, a.Size, size)
 	}
-	defer e.release(n)
-	old := n.attr.Load().Size
-	if size < old {
-		return 0, fmt.Errorf("%w: it has %d bytes, not %d", ErrSmaller, old, size)
+	if size == a.Size {
+		return e.Applied(), nil
 	}
-	if size == old {
-		return 0, nil
-	}
-	return e.resize(ctx, n, size, func(a *Attr) { a.Ctime = nanos(e.opts.Now()) })
+	_, lsn, err := e.SetAttr(ctx, nil, ino, SetAttr{Size: &size})
+	return lsn, err
 }
 
 // Devices returns the names of the block devices, sorted.
 func (e *Engine) Devices(ctx context.Context) ([]string, error) {
-	dir, err := e.Lookup(ctx, RootIno, deviceDir)
+	dir, _, err := e.Lookup(ctx, nil, RootIno, deviceDir)
 	if errors.Is(err, errNotExist) {
 		return nil, nil
 	}
@@ -83,7 +86,7 @@ func (e *Engine) Devices(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	err = e.ReadDir(ctx, dir, 0, func(d Entry) bool {
+	err = e.ReadDir(ctx, nil, dir, 0, false, func(d *Entry) bool {
 		if d.Type == TypeRegular {
 			names = append(names, d.Name)
 		}
@@ -95,11 +98,11 @@ func (e *Engine) Devices(ctx context.Context) ([]string, error) {
 
 // Device opens a device, which Close gives back; an unknown name gives an error that matches fs.ErrNotExist.
 func (e *Engine) Device(ctx context.Context, name string) (*Device, error) {
-	dir, err := e.Lookup(ctx, RootIno, deviceDir)
+	dir, _, err := e.Lookup(ctx, nil, RootIno, deviceDir)
 	if err != nil {
 		return nil, fmt.Errorf("engine: device %q: %w", name, err)
 	}
-	ino, err := e.Lookup(ctx, dir, name)
+	ino, _, err := e.Lookup(ctx, nil, dir, name)
 	if err != nil {
 		return nil, fmt.Errorf("engine: device %q: %w", name, err)
 	}
@@ -107,11 +110,33 @@ func (e *Engine) Device(ctx context.Context, name string) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: device %q: %w", name, err)
 	}
+	n.dir.Lock()
+	defer n.dir.Unlock()
+	if n.attr.Load().Nlink == 0 {
+		e.release(n)
+		return nil, fmt.Errorf("engine: device %q: %w", name, errNotExist)
+	}
+	n.devices++
 	return &Device{e: e, n: n, name: name}, nil
 }
 
 // Close gives the device back. No other call may run.
-func (d *Device) Close() { d.once.Do(func() { d.e.release(d.n) }) }
+func (d *Device) Close() {
+	d.once.Do(func() {
+		d.n.dir.Lock()
+		d.n.devices--
+		d.n.dir.Unlock()
+		d.e.release(d.n)
+	})
+}
+
+// mayHold reports why dir cannot have such a file. The directory of block devices holds regular files only.
+func mayHold(dir *node, name string, typ FileType) error {
+	if dir.attr.Load().Flags&flagDevice != 0 && typ != TypeRegular {
+		return fmt.Errorf("engine: directory %d: %q: block devices only: %w", dir.ino, name, ErrPerm)
+	}
+	return nil
+}
 
 // Size returns the size in bytes.
 func (d *Device) Size() int64 { return int64(d.n.attr.Load().Size) }
@@ -136,7 +161,7 @@ func (d *Device) WriteAt(ctx context.Context, p []byte, off int64, durable bool)
 	if err := d.check("write", off, int64(len(p))); err != nil {
 		return err
 	}
-	lsn, err := d.e.write(ctx, d.n, p, off, false)
+	lsn, err := d.e.write(ctx, d.n, p, off)
 	return d.done(ctx, lsn, durable, err)
 }
 
@@ -161,7 +186,7 @@ func (d *Device) punch(ctx context.Context, off, n int64, durable bool) error {
 	if n == 0 {
 		return nil
 	}
-	lsn, err := d.e.punch(ctx, d.n, off, n, false)
+	lsn, err := d.e.punch(ctx, d.n, off, n, nil)
 	return d.done(ctx, lsn, durable, err)
 }
 

@@ -19,36 +19,32 @@ func TestFiles(t *testing.T) {
 	e := openEngine(t, testOptions(mem, log), log)
 	create := func(dir Ino, name string, typ FileType) Ino {
 		t.Helper()
-		ino, _, err := e.Create(ctx, dir, name, Attr{Type: typ, Mode: 0o644})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ino
+		return create(t, e, dir, name, NewFile{Type: typ, Mode: 0o644})
 	}
 	dir := create(RootIno, "dir", TypeDir)
 	f := create(dir, "f", TypeRegular)
-	for name, want := range map[string]error{"f": fs.ErrExist, "": fs.ErrInvalid, "..": fs.ErrInvalid, "a/b": fs.ErrInvalid, strings.Repeat("x", 256): ErrNameTooLong} {
-		if _, _, err := e.Create(ctx, dir, name, Attr{Type: TypeRegular}); !errors.Is(err, want) {
+	for name, want := range map[string]error{"f": fs.ErrExist, "": fs.ErrNotExist, "..": fs.ErrExist, "a/b": fs.ErrInvalid, strings.Repeat("x", 256): ErrNameTooLong} {
+		if _, err := e.Create(ctx, nil, dir, name, NewFile{Type: TypeRegular, Exclusive: true}); !errors.Is(err, want) {
 			t.Errorf("create %q: %v, want %v", name, err, want)
 		}
 	}
-	if _, _, err := e.Create(ctx, f, "x", Attr{Type: TypeRegular}); !errors.Is(err, ErrNotDir) {
+	if _, err := e.Create(ctx, nil, f, "x", NewFile{Type: TypeRegular}); !errors.Is(err, ErrNotDir) {
 		t.Errorf("create in a file: %v", err)
 	}
-	if _, err := e.Write(ctx, dir, []byte("x"), 0); !errors.Is(err, ErrIsDir) {
+	if _, _, err := e.Write(ctx, nil, dir, []byte("x"), 0); !errors.Is(err, ErrIsDir) {
 		t.Errorf("write to a directory: %v", err)
 	}
-	if _, err := e.Unlink(ctx, RootIno, "dir"); !errors.Is(err, ErrIsDir) {
+	if _, _, err := e.Unlink(ctx, nil, RootIno, "dir"); !errors.Is(err, ErrIsDir) {
 		t.Errorf("unlink of a directory: %v", err)
 	}
 
 	// A write extends; a smaller size and a larger one again leave zeros.
-	if _, err := e.Write(ctx, f, bytes.Repeat([]byte{7}, 10_000), 5_000); err != nil {
+	if _, _, err := e.Write(ctx, nil, f, bytes.Repeat([]byte{7}, 10_000), 5_000); err != nil {
 		t.Fatal(err)
 	}
 	for _, size := range []uint64{6_000, 20_000} {
-		if a, _, err := e.SetAttr(ctx, f, SetAttr{Size: &size}); err != nil || a.Size != size {
-			t.Fatalf("size %d: %+v, %v", size, a, err)
+		if ch, _, err := e.SetAttr(ctx, nil, f, SetAttr{Size: &size}); err != nil || ch.After.Size != size {
+			t.Fatalf("size %d: %+v, %v", size, ch, err)
 		}
 	}
 	p := make([]byte, 30_000)
@@ -58,13 +54,10 @@ func TestFiles(t *testing.T) {
 	if err != nil || n != len(want) || !bytes.Equal(p[:n], want) {
 		t.Errorf("read %d bytes, %v, differs at %d", n, err, diff(p[:min(n, len(want))], want))
 	}
-	if _, err := e.Punch(ctx, f, 5_500, 1<<40); err != nil {
-		t.Error(err)
-	}
 	if a, err := e.GetAttr(ctx, f); err != nil || a.Size != 20_000 || a.Nlink != 1 || a.Mode != 0o644 || a.Btime != testTime.UnixNano() {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if _, err := e.Write(ctx, f, []byte("x"), 1<<62); !errors.Is(err, ErrTooLarge) {
+	if _, _, err := e.Write(ctx, nil, f, []byte("x"), 1<<62); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("write far out: %v", err)
 	}
 	for i := range 5 {
@@ -74,7 +67,7 @@ func TestFiles(t *testing.T) {
 	var after uint64
 	for { // one at a time, while entries go
 		more := false
-		if err := e.ReadDir(ctx, dir, after, func(d Entry) bool {
+		if err := e.ReadDir(ctx, nil, dir, after, false, func(d *Entry) bool {
 			names, after, more = append(names, d.Name), d.Cookie, true
 			return false
 		}); err != nil {
@@ -84,7 +77,7 @@ func TestFiles(t *testing.T) {
 			break
 		}
 		if len(names) == 2 {
-			if _, err := e.Unlink(ctx, dir, "n1"); err != nil {
+			if _, _, err := e.Unlink(ctx, nil, dir, "n1"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -105,27 +98,30 @@ func TestUnlinkWhileOpen(t *testing.T) {
 			ctx := context.Background()
 			mem, log := vfs.NewMem(), newFakeLog()
 			e := openEngine(t, testOptions(mem, log), log)
-			d := openDevice(t, e, "d", 1<<20)
 			one := bytes.Repeat([]byte{1}, 1<<20)
-			if err := d.WriteAt(ctx, one, 0, false); err != nil {
+			ino := create(t, e, RootIno, "f", NewFile{Type: TypeRegular})
+			if _, _, err := e.Open(ctx, nil, ino, AccessRead|AccessWrite, false); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := e.Unlink(ctx, mustLookup(t, e, RootIno, deviceDir), "d"); err != nil {
+			if _, _, err := e.Write(ctx, nil, ino, one, 0); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := e.Unlink(ctx, nil, RootIno, "f"); err != nil {
 				t.Fatal(err)
 			}
 			p := make([]byte, 1<<20)
-			if err := d.ReadAt(ctx, p, 0); err != nil || !bytes.Equal(p, one) {
-				t.Errorf("read after the unlink: %v", err)
+			if n, err := e.Read(ctx, ino, p, 0); err != nil || n != len(p) || !bytes.Equal(p, one) {
+				t.Errorf("read %d bytes after the unlink: %v", n, err)
 			}
-			if err := d.WriteAt(ctx, one[:4096], 0, false); err != nil {
+			if _, _, err := e.Write(ctx, nil, ino, one[:4096], 0); err != nil {
 				t.Error(err)
 			}
-			ino := d.n.ino
 			if crash {
 				log = log.cut(log.last)
 				e = openEngine(t, testOptions(vfs.NewMem(), log), log)
 			} else {
-				d.Close()
+				e.Release(ino)
+				settle(t, e)
 			}
 			for _, prefix := range []byte{prefixChunk, prefixOrphan} {
 				if err := e.scan(ctx, []byte{prefix}, []byte{prefix + 1}, func(key, _ []byte) (bool, error) {
@@ -138,8 +134,8 @@ func TestUnlinkWhileOpen(t *testing.T) {
 			if _, err := e.GetAttr(ctx, ino); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("attributes of what is gone: %v", err)
 			}
-			if got, _, err := e.Create(ctx, RootIno, "new", Attr{Type: TypeRegular}); err != nil || got <= ino {
-				t.Errorf("new inode %d after %d, %v", got, ino, err)
+			if got := create(t, e, RootIno, "new", NewFile{Type: TypeRegular}); got <= ino {
+				t.Errorf("new inode %d after %d", got, ino)
 			}
 		})
 	}
@@ -157,10 +153,10 @@ func TestNamesRace(t *testing.T) {
 		wg.Go(func() {
 			for i := range 60 {
 				name := fmt.Sprint((g + i) % 3)
-				_, _, err := e.Create(ctx, RootIno, name, Attr{Type: TypeRegular})
+				_, err := e.Create(ctx, nil, RootIno, name, NewFile{Type: TypeRegular, Exclusive: true})
 				change := 1
 				if errors.Is(err, fs.ErrExist) {
-					_, err = e.Unlink(ctx, RootIno, name)
+					_, _, err = e.Unlink(ctx, nil, RootIno, name)
 					change = -1
 				}
 				switch {
@@ -177,7 +173,7 @@ func TestNamesRace(t *testing.T) {
 	wg.Wait()
 	left := uint64(0)
 	for name, n := range balance {
-		_, err := e.Lookup(ctx, RootIno, name)
+		_, _, err := e.Lookup(ctx, nil, RootIno, name)
 		if n != 0 && n != 1 || (n == 1) != (err == nil) {
 			t.Errorf("name %q: %d more created than removed, lookup %v", name, n, err)
 		}

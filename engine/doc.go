@@ -12,6 +12,8 @@
 //   - Nothing that lies beyond a file's size is stored: a larger size shows zeros.
 //   - An all-zero chunk is an absent key, or a value without bytes.
 //   - No lock is held while the tree is read, and the write path reads nothing.
+//   - A name in memory means what it means in the tree, or is marked as changing (dcache.go). An inode in
+//     use or in the cache has one node, whose attributes are the tree's.
 //
 // # Keys
 //
@@ -21,13 +23,14 @@
 //	c inode(8) index(8)      chunk, see below
 //	i inode(8)               attributes, see below
 //	d dir(8) name            inode(8) type(1) cookie(8)
-//	r dir(8) cookie(8)       name; the order of ReadDir
+//	r dir(8) cookie(8)       inode(8) type(1) name; the order of ReadDir
 //	x inode(8) name          extended attribute
 //	s inode(8)               target of a symbolic link
 //	o inode(8)               empty; unlinked, removed with its last user or at the next start
 //	m "lsn"                  last LSN applied (8)
 //	m "next"                 next inode number (8)
 //	m "chunk"                chunk size in bytes (8)
+//	m "usage"                bytes of data (8), inodes (8)
 //
 // # Chunk values
 //
@@ -46,14 +49,18 @@
 // # Attributes
 //
 //	offset  size  field             offset  size  field
-//	0       1     version, 1        30      8     size in bytes; of a directory, entries
-//	1       1     type              38      8     atime, ns
-//	2       4     mode              46      8     mtime, ns
-//	6       4     uid               54      8     ctime, ns
-//	10      4     gid               62      8     birth time, ns
-//	14      4     link count        70      8     generation
-//	18      4     flags             78      8     parent, of a directory
-//	22      8     rdev              86      8     last cookie, of a directory
+//	0       1     version, 2        46      8     mtime, ns
+//	1       1     type              54      8     ctime, ns
+//	2       4     mode              62      8     birth time, ns
+//	6       4     uid               70      8     generation
+//	10      4     gid               78      8     parent, of a directory
+//	14      4     link count        86      8     last cookie, of a directory
+//	18      4     flags             94      8     bytes of chunks with data
+//	22      8     rdev              102     8     dense, see alloc.go
+//	30      8     size in bytes;    110     8     verifier of an exclusive creation
+//	              of a directory,
+//	              entries
+//	38      8     atime, ns
 //
 // # Records of the log
 //
@@ -62,7 +69,7 @@
 // # Concurrency
 //
 // Any goroutine may call any method, except that Replay comes before Start, from one goroutine.
-// Locks, in order: nodes' dir, by inode number; a node's stripes, ascending; the commit lock; short ones that
-// guard counters. Waiting for room (Gate, Reserve) comes before all of them. Readers take none: a read
+// Locks, in order: Engine.moving; nodes' dir, by inode number; a node's stripes, ascending; its meta; the commit
+// lock; short ones that guard maps and counters. Waiting for room (Gate, Reserve) comes before all of them. Readers take none: a read
 // that runs beside a write sees each chunk before it or after it.
 package engine

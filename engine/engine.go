@@ -19,9 +19,13 @@ type Engine struct {
 	db     *pebble.DB
 	guard  guard
 	nodes  nodeTable
+	reaper reaper
 	cache  chunkCache
 	pools  pools
 	counts counters
+
+	dentries dentryCache
+	touch    touches
 
 	life    context.Context // ends with Close or failure
 	endLife context.CancelCauseFunc
@@ -30,9 +34,13 @@ type Engine struct {
 	mu      sync.Mutex    // the commit lock: log order is apply order. Taken after a node's locks.
 	applied atomic.Uint64 // last LSN in the tree; advances under mu
 	next    atomic.Uint64 // next inode number; a commit that creates an inode stores it
+	used    usage         // of the volume; guarded by mu
 	failed  atomic.Pointer[error]
 	dead    chan struct{} // closed once failed is set
 	started atomic.Bool
+
+	moving sync.Mutex    // held while a directory moves to another, before nodes' locks
+	moves  atomic.Uint64 // counts those; it changes under moving
 
 	mem        memTableGauge
 	flushEnded chan struct{} // holds one
@@ -58,6 +66,10 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 		e.aheads = make(chan struct{}, aheadsMax)
 	}
 	e.nodes.nodes = make(map[Ino]*node)
+	e.nodes.idleMax = int(opts.MetadataCache / 2 / nodeBytes)
+	e.dentries.init(int(opts.MetadataCache / 2 / dentryBytes))
+	e.reaper.wake = make(chan struct{}, 1)
+	e.touch.wake = make(chan struct{}, 1)
 	e.pools.init(opts.ChunkSize)
 	e.guard.init()
 	e.life, e.endLife = context.WithCancelCause(context.Background())
@@ -92,6 +104,15 @@ func (e *Engine) loadState() error {
 	size, err := e.getState(stateChunk, uint64(e.opts.ChunkSize))
 	if err != nil {
 		return err
+	}
+	v, err := e.get(appendStateKey(nil, stateUsage))
+	if err != nil && !errors.Is(err, errNotExist) {
+		return fmt.Errorf("engine: state %q: %w", stateUsage, err)
+	}
+	if err == nil {
+		if e.used, err = decodeUsage(v); err != nil {
+			return err
+		}
 	}
 	if size != uint64(e.opts.ChunkSize) {
 		return fmt.Errorf("engine: the volume's chunks are of %d bytes, not of %d: %w", size, e.opts.ChunkSize, errInvalid)
@@ -168,6 +189,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.reclaimOrphans(ctx); err != nil {
 		return err
 	}
+	e.bg.Add(2)
+	go e.reap()
+	go e.keepTouched()
 	if e.opts.TidyAfter > 0 {
 		e.bg.Add(1)
 		go e.keepTidy()

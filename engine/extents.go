@@ -3,28 +3,10 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
-// Extents calls fn for the runs of data and holes of the file from off to off+n, in order, until fn
-// returns false or the end of the file. A hole reads as zeros and takes no space. Values are not read.
-func (e *Engine) Extents(ctx context.Context, ino Ino, off, n int64, fn func(n int64, hole bool) bool) error {
-	nd, err := e.open(ctx, ino, TypeRegular)
-	if err != nil {
-		return err
-	}
-	defer e.release(nd)
-	size := int64(nd.attr.Load().Size)
-	if off < 0 || n < 0 {
-		return fmt.Errorf("engine: inode %d: extents of %d bytes at %d: %w", ino, n, off, errInvalid)
-	}
-	if off >= size || n == 0 {
-		return nil
-	}
-	return e.extents(ctx, nd, off, min(n, size-off), fn)
-}
-
-// extents is Extents for n > 0 bytes which lie within the file.
+// extents calls fn for the runs of data and holes of a file from off to off+n, which lie within it, in
+// order, until fn returns false. A hole reads as zeros and takes no space. Values are not read.
 func (e *Engine) extents(ctx context.Context, nd *node, off, n int64, fn func(n int64, hole bool) bool) (err error) {
 	if err := e.guard.enter(); err != nil {
 		return err

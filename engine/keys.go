@@ -24,6 +24,7 @@ const (
 	prefixDentry  = 'd'
 	prefixReaddir = 'r'
 	prefixXattr   = 'x'
+	prefixGroup   = 'b'
 	prefixSymlink = 's'
 	prefixOrphan  = 'o'
 	prefixState   = 'm'
@@ -40,6 +41,7 @@ const (
 	stateLSN   = "lsn"   // last LSN applied, 8 bytes
 	stateNext  = "next"  // next inode number, 8 bytes
 	stateChunk = "chunk" // chunk size in bytes, 8 bytes
+	stateUsage = "usage" // what the volume holds, 16 bytes
 )
 
 func putChunkKey(dst []byte, ino Ino, index ChunkIndex) {

@@ -7,27 +7,40 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+
+	"zerofs/journal"
 )
 
-// node is an inode in use. There is at most one for a number at a time, so that whoever changes the
-// inode goes through its locks.
+// node is an inode in use, or idle in the cache. There is at most one for a number at a time, so that
+// whoever changes the inode goes through its locks.
 type node struct {
-	ino  Ino
-	refs int // guarded by nodeTable.mu
+	ino   Ino
+	refs  int           // guarded by nodeTable.mu
+	older *node         // of the idle ones; guarded by nodeTable.mu
+	newer *node         // likewise
+	doom  chan struct{} // see nodeTable.doom; guarded by nodeTable.mu
+	gone  bool          // it was removed while doomed; guarded by nodeTable.mu
 
 	loaded chan struct{} // closed when attr or loadErr is there
 	err    error         // why the inode could not be loaded; set before loaded is closed
 
-	attr atomic.Pointer[Attr] // replaced under the commit lock only; what it points to never changes
+	attr  atomic.Pointer[Attr] // replaced under the commit lock only; what it points to never changes
+	lsn   atomic.Uint64        // of the last change other than a device's, or a later one
+	atime atomic.Int64         // later than attr's if not zero: a read that is not stored yet
 
-	// dir serialises changes to a directory's entries. Taken in the order of inode numbers, before any
-	// stripe. version counts those changes; it changes under dir only.
+	// dir serialises changes to a directory's entries and to an inode's names. Taken in the order of inode
+	// numbers, before any stripe. version counts changes to entries; it changes under dir only.
 	dir     sync.Mutex
 	version atomic.Uint64
+	devices int // Devices that are open; guarded by dir
 
 	// stripes serialise writers of chunks: a chunk's is (index / stripeChunks) mod stripes. Taken in
 	// ascending order, before the commit lock. Readers take none.
 	stripes [stripes]sync.Mutex
+
+	// meta serialises changes of mode, owner and extended attributes. Taken after stripes.
+	meta        sync.Mutex
+	metaVersion atomic.Uint64 // counts those changes; it changes under meta only
 
 	streams streams // sequential readers
 }
@@ -60,24 +73,34 @@ func (n *node) unlock(mask uint64) {
 	}
 }
 
-// nodeTable holds the nodes in use.
+// nodeTable holds the nodes in use, and so many more that were used last.
 type nodeTable struct {
-	mu    sync.Mutex // taken last, held for map operations only
-	nodes map[Ino]*node
+	mu             sync.Mutex // taken last, held for map operations only
+	nodes          map[Ino]*node
+	oldest, newest *node // idle
+	idle, idleMax  int
 }
 
 // acquire returns the inode's node, which release must give back. The first to ask for it reads the
 // attributes, with no lock held; others wait.
 func (e *Engine) acquire(ctx context.Context, ino Ino) (*node, error) {
-	n, first := e.nodes.get(ino)
+	n, first, doom := e.nodes.get(ino)
+	for doom != nil {
+		select {
+		case <-doom:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		n, first, doom = e.nodes.get(ino)
+	}
 	if first {
 		e.load(n)
 	} else if err := n.wait(ctx); err != nil {
-		e.nodes.put(n)
+		e.release(n)
 		return nil, err
 	}
 	if err := n.err; err != nil {
-		e.nodes.put(n)
+		e.release(n)
 		return nil, err
 	}
 	return n, nil
@@ -85,35 +108,147 @@ func (e *Engine) acquire(ctx context.Context, ino Ino) (*node, error) {
 
 // release gives a node back. With the last reference to an unlinked inode goes what it held.
 func (e *Engine) release(n *node) {
-	if e.nodes.put(n) && n.attr.Load().Nlink == 0 {
-		if err := e.reclaim(e.life, n.ino); err != nil && !errors.Is(err, ErrClosed) {
-			e.opts.Logger.Warn("unlinked file is left for the next start", "inode", n.ino, "err", err)
-		}
+	if e.nodes.put(n) {
+		e.reaper.add(n.ino)
 	}
 }
 
-func (t *nodeTable) get(ino Ino) (n *node, first bool) {
+// get returns the inode's node with a reference, and whether the caller must load it. If its end is
+// about to be decided there is a channel instead, after which to ask again.
+func (t *nodeTable) get(ino Ino) (n *node, first bool, doom <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n = t.nodes[ino]
-	if n == nil {
+	switch {
+	case n == nil:
 		n, first = &node{ino: ino, loaded: make(chan struct{})}, true
 		t.nodes[ino] = n
+	case n.doom != nil:
+		return nil, false, n.doom
+	case n.refs == 0:
+		t.unlink(n)
 	}
 	n.refs++
-	return n, first
+	return n, first, nil
 }
 
-// put gives a reference back and reports whether it was the last.
-func (t *nodeTable) put(n *node) bool {
+// insert adds the node of an inode that was just made to the idle ones, unless somebody guessed its number.
+func (t *nodeTable) insert(ino Ino, a *Attr, lsn journal.LSN) {
+	n := &node{ino: ino, loaded: make(chan struct{})}
+	n.attr.Store(a)
+	n.lsn.Store(uint64(lsn))
+	close(n.loaded)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.nodes[ino] == nil {
+		t.nodes[ino] = n
+		t.keep(n)
+	}
+}
+
+// find returns the node with a reference if it is loaded, else nil.
+func (t *nodeTable) find(ino Ino) *node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.nodes[ino]
+	if n == nil || n.doom != nil || n.attr.Load() == nil {
+		return nil
+	}
+	if n.refs == 0 {
+		t.unlink(n)
+	}
+	n.refs++
+	return n
+}
+
+// held returns the node of an inode that is held, without another reference.
+func (t *nodeTable) held(ino Ino) *node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[ino]; n != nil && n.refs > 0 {
+		return n
+	}
+	return nil
+}
+
+// put gives a reference back. Without one a node stays in the cache for a while. It reports whether this was
+// the last reference to an unlinked inode.
+func (t *nodeTable) put(n *node) (orphaned bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n.refs--
-	if n.refs == 0 {
-		delete(t.nodes, n.ino)
-		return true
+	if n.refs > 0 || n.gone {
+		return false
 	}
+	a := n.attr.Load()
+	if a == nil || a.Nlink == 0 {
+		delete(t.nodes, n.ino)
+		return a != nil
+	}
+	t.keep(n)
 	return false
+}
+
+// keep adds a node that nobody uses to the idle ones, of which the oldest go when there are too many.
+func (t *nodeTable) keep(n *node) {
+	t.link(n)
+	for t.idle > t.idleMax {
+		n := t.oldest
+		t.unlink(n)
+		delete(t.nodes, n.ino)
+	}
+}
+
+// doom makes everybody who asks for the node wait until settle, if the caller is the only one that has
+// it: so its last name and itself can go in one change.
+func (t *nodeTable) doom(n *node) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n.refs != 1 || n.doom != nil {
+		return false
+	}
+	n.doom = make(chan struct{})
+	return true
+}
+
+// settle says whether a doomed inode is gone.
+func (t *nodeTable) settle(n *node, gone bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if gone {
+		n.gone = true
+		delete(t.nodes, n.ino)
+	}
+	close(n.doom)
+	n.doom = nil
+}
+
+// link adds a node to the idle ones.
+func (t *nodeTable) link(n *node) {
+	n.older = t.newest
+	if t.newest != nil {
+		t.newest.newer = n
+	} else {
+		t.oldest = n
+	}
+	t.newest = n
+	t.idle++
+}
+
+// unlink takes a node out of the idle ones.
+func (t *nodeTable) unlink(n *node) {
+	if n.older != nil {
+		n.older.newer = n.newer
+	} else {
+		t.oldest = n.newer
+	}
+	if n.newer != nil {
+		n.newer.older = n.older
+	} else {
+		t.newest = n.older
+	}
+	n.older, n.newer = nil, nil
+	t.idle--
 }
 
 func (n *node) wait(ctx context.Context) error {
@@ -132,19 +267,29 @@ func (n *node) wait(ctx context.Context) error {
 
 func (e *Engine) load(n *node) {
 	defer close(n.loaded)
-	v, err := e.read1(appendInodeKey(nil, n.ino))
+	a, err := e.loadAttr(n)
 	if err != nil {
 		n.err = fmt.Errorf("engine: inode %d: %w", n.ino, err)
-		return
-	}
-	a, err := decodeAttr(v)
-	if err != nil {
-		n.err = fmt.Errorf("engine: inode %d: %w", n.ino, err)
-		return
-	}
-	if a.Nlink == 0 { // its last user is gone; what it held is being removed, or will be at the next start
-		n.err = fmt.Errorf("engine: inode %d was unlinked: %w", n.ino, errNotExist)
 		return
 	}
 	n.attr.Store(&a)
+}
+
+func (e *Engine) loadAttr(n *node) (Attr, error) {
+	v, err := e.read1(appendInodeKey(nil, n.ino))
+	if errors.Is(err, errNotExist) {
+		err = ErrStale
+	}
+	if err != nil {
+		return Attr{}, err
+	}
+	n.lsn.Store(e.applied.Load())
+	a, err := decodeAttr(v)
+	if err != nil {
+		return Attr{}, err
+	}
+	if a.Nlink == 0 { // its last user is gone; what it held is being removed, or will be at the next start
+		return Attr{}, fmt.Errorf("unlinked: %w", ErrStale)
+	}
+	return a, nil
 }

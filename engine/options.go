@@ -44,6 +44,12 @@ type Options struct {
 
 	Memory *memory.Tier // nil for none
 
+	// MetadataCache is the memory in bytes for inodes and names that nobody uses at the moment; default 64 MiB,
+	// negative: none.
+	MetadataCache int64
+	// MaxSize is how many bytes of data the volume may hold; 0: no bound.
+	MaxSize int64
+
 	ChunkSize   int    // bytes, a power of two from 4 KiB to 64 KiB; default 4 KiB
 	Compression string // "minlz" (default), "zstd" or "none"
 
@@ -65,6 +71,12 @@ type Options struct {
 	Fatal func(error)
 }
 
+// Memory that an idle node and a remembered name take, about.
+const (
+	nodeBytes   = 1300
+	dentryBytes = 200
+)
+
 // Sizes that the options must keep to.
 const (
 	minChunkSize = 4 << 10
@@ -84,6 +96,10 @@ func (o *Options) ensureDefaults() error {
 	if o.MemTableSize == 0 {
 		o.MemTableSize = 48 << 20
 	}
+	if o.MetadataCache == 0 {
+		o.MetadataCache = 64 << 20
+	}
+	o.MetadataCache = max(o.MetadataCache, 0)
 	if o.BlockCache == 0 {
 		o.BlockCache = 32 << 20
 	}

@@ -11,25 +11,9 @@ import (
 // of the memtable more than a point tombstone does.
 const deletesMax = 64
 
-// Punch makes n bytes from off read as zeros and gives their space back. The size stays.
-func (e *Engine) Punch(ctx context.Context, ino Ino, off, n int64) (journal.LSN, error) {
-	nd, err := e.open(ctx, ino, TypeRegular)
-	if err != nil {
-		return 0, err
-	}
-	defer e.release(nd)
-	size := int64(nd.attr.Load().Size)
-	if off < 0 || n < 0 {
-		return 0, fmt.Errorf("engine: inode %d: punch %d bytes at %d: %w", ino, n, off, errInvalid)
-	}
-	if off >= size || n == 0 {
-		return 0, nil
-	}
-	return e.punch(ctx, nd, off, min(n, size-off), true)
-}
-
-// punch makes n > 0 bytes from off, which lie within the file, read as zeros.
-func (e *Engine) punch(ctx context.Context, n *node, off, length int64, touch bool) (journal.LSN, error) {
+// punch makes n > 0 bytes from off, which lie within the file, read as zeros. Touch, if not nil, changes
+// attributes with it.
+func (e *Engine) punch(ctx context.Context, n *node, off, length int64, touch func(*Attr) error) (journal.LSN, error) {
 	size := int64(e.opts.ChunkSize)
 	end := off + length
 	first, last := ChunkIndex(off/size), ChunkIndex((end-1)/size)
@@ -54,9 +38,8 @@ func (e *Engine) punch(ctx context.Context, n *node, off, length int64, touch bo
 		to--
 	}
 	t.deleteChunks(n.ino, from, to)
-	if touch {
-		now := nanos(e.opts.Now())
-		t.setAttr(n, func(a *Attr) { a.Mtime, a.Ctime = now, now })
+	if touch != nil {
+		t.setAttr(n, touch)
 	}
 	lsn, err := t.commit()
 	if err != nil {
@@ -84,24 +67,28 @@ func (t *txn) deleteChunks(ino Ino, from, to ChunkIndex) {
 	}
 }
 
-// resize sets the size of a file. What lies beyond a smaller size is gone: a later larger size
-// shows zeros there.
-func (e *Engine) resize(ctx context.Context, n *node, size uint64, change func(*Attr)) (journal.LSN, error) {
-	if size > maxFileSize {
-		return 0, fmt.Errorf("engine: inode %d: size %d: %w", n.ino, size, ErrTooLarge)
-	}
-	t, err := e.begin(ctx, e.chunkOpMax()+deletesMax*(chunkKeyLen+opOverhead)+attrOpMax)
+// resize sets the size of a file, and has change do so in its attributes, together with what else is in
+// set. What lies beyond a smaller size is gone: a later larger size shows zeros there.
+func (e *Engine) resize(ctx context.Context, n *node, size uint64, set *SetAttr, change func(*Attr) error) (Change, journal.LSN, error) {
+	t, err := e.begin(ctx, e.chunkOpMax()+deletesMax*(chunkKeyLen+opOverhead)+attrOpMax+aclOpMax)
 	if err != nil {
-		return 0, err
+		return Change{}, 0, err
 	}
 	defer t.end()
+	n.dir.Lock() // against an attachment
+	defer n.dir.Unlock()
 	n.lock(^uint64(0)) // the size decides about every chunk
 	defer n.unlock(^uint64(0))
+	n.meta.Lock()
+	defer n.meta.Unlock()
 
 	edges := e.newEdges()
 	defer edges.free()
 	chunk := uint64(e.opts.ChunkSize)
 	old := n.attr.Load().Size
+	if size < old && n.devices != 0 {
+		return Change{}, 0, fmt.Errorf("engine: device %d is attached: %w", n.ino, ErrBusy)
+	}
 	from, to := ChunkIndex((size+chunk-1)/chunk), ChunkIndex((old+chunk-1)/chunk) // chunks that go as a whole
 	if size < old {
 		if within := int(size % chunk); within != 0 {
@@ -109,14 +96,15 @@ func (e *Engine) resize(ctx context.Context, n *node, size uint64, change func(*
 		}
 		t.deleteChunks(n.ino, from, to)
 	}
-	t.setAttr(n, func(a *Attr) { a.Size = size; change(a) })
+	t.chmod(n, set)
+	t.setAttr(n, change)
 	lsn, err := t.commit()
 	if err != nil {
-		return 0, err
+		return Change{}, 0, err
 	}
 	if from < to {
 		e.cache.Invalidate(uint64(n.ino), uint64(from), uint64(to-1))
 	}
 	edges.publish(n.ino)
-	return lsn, nil
+	return t.changed(0), lsn, nil
 }

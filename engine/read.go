@@ -18,25 +18,6 @@ const (
 	piecesMax   = 8 // at once, for one request
 )
 
-// Read fills p from off and returns how much of it lies below the end of the file. Of a write that
-// runs meanwhile, each chunk shows either all or nothing.
-func (e *Engine) Read(ctx context.Context, ino Ino, p []byte, off int64) (int, error) {
-	n, err := e.open(ctx, ino, TypeRegular)
-	if err != nil {
-		return 0, err
-	}
-	defer e.release(n)
-	size := int64(n.attr.Load().Size)
-	if off < 0 || off >= size {
-		return 0, nil
-	}
-	p = p[:min(int64(len(p)), size-off)]
-	if err := e.read(ctx, n, p, off); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
 // read fills p from off, which is below the end of the file as far as it matters. No lock is held.
 func (e *Engine) read(ctx context.Context, n *node, p []byte, off int64) error {
 	if len(p) == 0 {

@@ -173,7 +173,7 @@ func TestCommitOrder(t *testing.T) {
 		wg.Go(func() {
 			for i := range 50 {
 				p := bytes.Repeat([]byte{byte(g*50 + i)}, 100) // within a chunk: operands that others overlap
-				lsn, err := e.write(ctx, d.n, p, int64(g*20+i), false)
+				lsn, err := e.write(ctx, d.n, p, int64(g*20+i))
 				if err != nil {
 					t.Error(err)
 					return
@@ -212,16 +212,20 @@ func TestAppendFails(t *testing.T) {
 	if err := d.WriteAt(ctx, one, 0, false); err != nil {
 		t.Fatal(err)
 	}
+	create(t, e, RootIno, "f", NewFile{Type: TypeRegular})
 	applied := e.Applied()
 	broken := errors.New("disk is gone")
 	log.fail = broken
 	for name, op := range map[string]func() error{
-		"write":   func() error { return d.WriteAt(ctx, bytes.Repeat([]byte{2}, 4096), 0, false) },
-		"part":    func() error { return d.WriteAt(ctx, []byte{2}, 7, false) },
-		"trim":    func() error { return d.Trim(ctx, 0, 8192, false) },
-		"resize":  func() error { return e.EnsureDevice(ctx, "d", 128<<10) },
-		"create":  func() error { return e.EnsureDevice(ctx, "other", 512) },
-		"unlink":  func() error { _, err := e.Unlink(ctx, mustLookup(t, e, RootIno, deviceDir), "d"); return err },
+		"write":  func() error { return d.WriteAt(ctx, bytes.Repeat([]byte{2}, 4096), 0, false) },
+		"part":   func() error { return d.WriteAt(ctx, []byte{2}, 7, false) },
+		"trim":   func() error { return d.Trim(ctx, 0, 8192, false) },
+		"resize": func() error { return e.EnsureDevice(ctx, "d", 128<<10) },
+		"create": func() error { return e.EnsureDevice(ctx, "other", 512) },
+		"rename": func() error {
+			_, _, _, err := e.Rename(ctx, nil, RootIno, "f", RootIno, "g", 0)
+			return err
+		},
 		"durable": func() error { return d.WriteAt(ctx, one, 4096, true) },
 	} {
 		if err := op(); !errors.Is(err, broken) {
@@ -246,7 +250,7 @@ func TestAppendFails(t *testing.T) {
 
 func mustLookup(t *testing.T, e *Engine, dir Ino, name string) Ino {
 	t.Helper()
-	ino, err := e.Lookup(context.Background(), dir, name)
+	ino, _, err := e.Lookup(context.Background(), nil, dir, name)
 	if err != nil {
 		t.Fatal(err)
 	}

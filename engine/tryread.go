@@ -9,17 +9,21 @@ func (d *Device) TryReadAt(p []byte, off int64) bool {
 	if len(p) == 0 || len(p) > tryMax || d.check("read", off, int64(len(p))) != nil {
 		return false
 	}
-	e := d.e
+	return d.e.tryRead(d.n, p, off)
+}
+
+// tryRead fills p from off if the memory tier has all of it.
+func (e *Engine) tryRead(n *node, p []byte, off int64) bool {
 	if e.guard.enter() != nil {
 		return false
 	}
 	defer e.guard.exit()
-	w := e.window(d.n.ino, p, off)
+	w := e.window(n.ino, p, off)
 	for i := w.first; i <= w.last; i++ {
 		if !e.readCached(&w, i) {
 			return false
 		}
 	}
-	e.noteRead(d.n, &w, false)
+	e.noteRead(n, &w, false)
 	return true
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 
 	"zerofs/journal"
 )
@@ -16,27 +15,11 @@ const (
 	maxFileSize = 1 << 60
 )
 
-// Write writes p at off and returns the LSN that covers all of it. Every chunk of it is visible when
-// Write returns, and durable after Sync. It extends the file and sets its times. A write of more than
-// 512 KiB may be found in part after a crash.
-func (e *Engine) Write(ctx context.Context, ino Ino, p []byte, off int64) (journal.LSN, error) {
-	n, err := e.open(ctx, ino, TypeRegular)
-	if err != nil {
-		return 0, err
-	}
-	defer e.release(n)
-	if off < 0 || off > maxFileSize-int64(len(p)) {
-		return 0, fmt.Errorf("engine: inode %d: write of %d bytes at %d: %w", ino, len(p), off, ErrTooLarge)
-	}
-	return e.write(ctx, n, p, off, true)
-}
-
-// write writes p at off. With touch it extends the file and sets its times; without it p must end
-// at or before the end of the file.
-func (e *Engine) write(ctx context.Context, n *node, p []byte, off int64, touch bool) (lsn journal.LSN, err error) {
+// write writes p at off of a device, which must end at or before its end. It changes no attribute.
+func (e *Engine) write(ctx context.Context, n *node, p []byte, off int64) (lsn journal.LSN, err error) {
 	for len(p) > 0 {
 		k := min(len(p), writeMax-int(off%int64(e.opts.ChunkSize)))
-		if lsn, err = e.writePiece(ctx, n, p[:k:k], off, touch); err != nil {
+		if lsn, err = e.writePiece(ctx, n, p[:k:k], off); err != nil {
 			return 0, err
 		}
 		p, off = p[k:], off+int64(k)
@@ -49,9 +32,9 @@ func (e *Engine) chunkOpMax() int { return chunkKeyLen + e.opts.ChunkSize + 1 + 
 
 const attrOpMax = inodeKeyLen + attrLen + opOverhead
 
-func (e *Engine) writePiece(ctx context.Context, n *node, p []byte, off int64, touch bool) (journal.LSN, error) {
+func (e *Engine) writePiece(ctx context.Context, n *node, p []byte, off int64) (journal.LSN, error) {
 	w := e.window(n.ino, p, off)
-	t, err := e.begin(ctx, int(w.last-w.first+1)*e.chunkOpMax()+attrOpMax)
+	t, err := e.begin(ctx, int(w.last-w.first+1)*e.chunkOpMax())
 	if err != nil {
 		return 0, err
 	}
@@ -62,18 +45,7 @@ func (e *Engine) writePiece(ctx context.Context, n *node, p []byte, off int64, t
 
 	edges := e.newEdges()
 	defer edges.free()
-	for i := w.first; i <= w.last; i++ {
-		part, within := w.part(i)
-		if len(part) == w.size {
-			t.setChunk(n.ino, i, part)
-		} else {
-			edges.change(&t, n.ino, i, within, len(part), part)
-		}
-	}
-	if touch {
-		end, now := uint64(off)+uint64(len(p)), nanos(e.opts.Now())
-		t.setAttr(n, func(a *Attr) { a.Size, a.Mtime, a.Ctime = max(a.Size, end), now, now })
-	}
+	e.build(&t, &edges, &w)
 	lsn, err := t.commit()
 	if err != nil {
 		return 0, err
@@ -81,6 +53,18 @@ func (e *Engine) writePiece(ctx context.Context, n *node, p []byte, off int64, t
 	e.publish(n.ino, &w, len(p))
 	edges.publish(n.ino)
 	return lsn, nil
+}
+
+// build adds what a window's bytes change to a transaction.
+func (e *Engine) build(t *txn, edges *edges, w *window) {
+	for i := w.first; i <= w.last; i++ {
+		part, within := w.part(i)
+		if len(part) == w.size {
+			t.setChunk(w.ino, i, part)
+		} else {
+			edges.change(t, w.ino, i, within, len(part), part)
+		}
+	}
 }
 
 // publish tells the memory tier of the whole chunks of a write of size bytes, which has been

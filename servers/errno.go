@@ -7,6 +7,7 @@ import (
 	"net"
 	"syscall"
 
+	"zerofs/engine"
 	"zerofs/fence"
 	"zerofs/journal"
 	"zerofs/tiers/disk"
@@ -26,6 +27,24 @@ var errnos = []struct {
 	{journal.ErrClosed, syscall.ESHUTDOWN},
 	{net.ErrClosed, syscall.ESHUTDOWN},
 	{disk.ErrFull, syscall.ENOSPC},
+	{engine.ErrStale, syscall.ESTALE},
+	{engine.ErrPerm, syscall.EPERM},
+	{engine.ErrAccess, syscall.EACCES},
+	{engine.ErrNotDir, syscall.ENOTDIR},
+	{engine.ErrIsDir, syscall.EISDIR},
+	{engine.ErrNotEmpty, syscall.ENOTEMPTY},
+	{engine.ErrNameTooLong, syscall.ENAMETOOLONG},
+	{engine.ErrTooLarge, syscall.EFBIG},
+	{engine.ErrBusy, syscall.EBUSY},
+	{engine.ErrNoData, errNoData},
+	{engine.ErrRange, syscall.ERANGE},
+	{engine.ErrTooBig, syscall.E2BIG},
+	{engine.ErrLoop, syscall.ELOOP},
+	{engine.ErrLinks, syscall.EMLINK},
+	{engine.ErrCrossDevice, syscall.EXDEV},
+	{engine.ErrNoSpace, syscall.ENOSPC},
+	{engine.ErrNoAddress, syscall.ENXIO},
+	{engine.ErrChanged, syscall.EAGAIN},
 	{syscall.ENOSPC, syscall.ENOSPC},
 	{syscall.EDQUOT, syscall.ENOSPC},
 	{context.DeadlineExceeded, syscall.ETIMEDOUT},

@@ -370,6 +370,9 @@ func (v *Volume) Accept() bool {
 	return was
 }
 
+// Engine returns the file system. It must not be used after Close.
+func (v *Volume) Engine() *engine.Engine { return v.engine }
+
 // Device opens the block device of that name.
 func (v *Volume) Device(ctx context.Context, name string) (*engine.Device, error) {
 	if v.refused.Load() {

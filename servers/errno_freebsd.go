@@ -1,0 +1,6 @@
+package servers
+
+import "syscall"
+
+// errNoData is what a missing extended attribute gives.
+const errNoData = syscall.ENOATTR
