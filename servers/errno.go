@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"zerofs/engine"
+	"zerofs/engine/locks"
 	"zerofs/fence"
 	"zerofs/journal"
 	"zerofs/tiers/disk"
@@ -45,6 +46,9 @@ var errnos = []struct {
 	{engine.ErrNoSpace, syscall.ENOSPC},
 	{engine.ErrNoAddress, syscall.ENXIO},
 	{engine.ErrChanged, syscall.EAGAIN},
+	{locks.ErrWouldBlock, syscall.EAGAIN},
+	{locks.ErrDeadlock, syscall.EDEADLK},
+	{locks.ErrInvalid, syscall.EINVAL},
 	{syscall.ENOSPC, syscall.ENOSPC},
 	{syscall.EDQUOT, syscall.ENOSPC},
 	{context.DeadlineExceeded, syscall.ETIMEDOUT},
