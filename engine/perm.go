@@ -10,6 +10,10 @@ import (
 type Cred struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary groups
+
+	// AnyGroup is for a client of whose users only the number is known: which groups they are in is left
+	// to the checks of its own kernel, so what some group may do is allowed here.
+	AnyGroup bool
 }
 
 // Bits of Access, as in a mode.
@@ -31,7 +35,7 @@ func (c *Cred) root() bool { return c == nil || c.UID == 0 }
 func (c *Cred) owns(a *Attr) bool { return c.root() || c.UID == a.UID }
 
 func (c *Cred) inGroup(gid uint32) bool {
-	return c == nil || c.GID == gid || slices.Contains(c.Groups, gid)
+	return c == nil || c.AnyGroup || c.GID == gid || slices.Contains(c.Groups, gid)
 }
 
 // granted returns which of the bits in want c has, as Linux's generic_permission: the superuser has
@@ -47,6 +51,8 @@ func (c *Cred) granted(a *Attr, want uint32) uint32 {
 	switch {
 	case c.UID == a.UID:
 		return want & (a.Mode >> 6)
+	case c.AnyGroup: // with an ACL the group bits are its mask, so nothing in it allows more
+		return want & (a.Mode>>3 | a.Mode)
 	case a.acl != nil && a.acl.access != nil && a.Mode&0o070 != 0: // the group bits are the ACL's mask
 		return want & a.acl.access.granted(c, a, want)
 	case c.inGroup(a.GID):
