@@ -19,6 +19,8 @@ func TestKeysGolden(t *testing.T) {
 		{"dentry \"name\" in 5", appendDentryKey(nil, 5, "name")},
 		{"readdir cookie 3 in 5", appendReaddirKey(nil, 5, 3)},
 		{"xattr \"user.a\" of 5", appendXattrKey(nil, 5, "user.a")},
+		{"allocation group 3 of 5", appendGroupKey(nil, 5, 3)},
+		{"value of a group", appendGroup(nil, &group{0x0102, 1 << 63})},
 		{"symlink 5", appendSymlinkKey(nil, 5)},
 		{"orphan 5", appendOrphanKey(nil, 5)},
 		{"state lsn", appendStateKey(nil, stateLSN)},

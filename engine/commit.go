@@ -25,6 +25,8 @@ type txn struct {
 	next     int // offset of the next inode's number, or 0
 	usage    int // offset of the volume's usage, or 0
 	delta    usage
+	counted  bool // marks are kept
+	marks    []mark
 }
 
 // fixup is an attribute record that is filled in at commit, when its place in the order is known.

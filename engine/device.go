@@ -186,7 +186,7 @@ func (d *Device) punch(ctx context.Context, off, n int64, durable bool) error {
 	if n == 0 {
 		return nil
 	}
-	lsn, err := d.e.punch(ctx, d.n, off, n, nil)
+	lsn, err := d.e.punch(ctx, d.n, off, n)
 	return d.done(ctx, lsn, durable, err)
 }
 

@@ -11,7 +11,8 @@
 //   - An inode number is never used twice.
 //   - Nothing that lies beyond a file's size is stored: a larger size shows zeros.
 //   - An all-zero chunk is an absent key, or a value without bytes.
-//   - No lock is held while the tree is read, and the write path reads nothing.
+//   - No lock is held while the tree is read. The write path reads nothing, but for a record of allocation
+//     before a write to a part of a file that was not written from its beginning to its end.
 //   - A name in memory means what it means in the tree, or is marked as changing (dcache.go). An inode in
 //     use or in the cache has one node, whose attributes are the tree's.
 //
@@ -25,6 +26,8 @@
 //	d dir(8) name            inode(8) type(1) cookie(8)
 //	r dir(8) cookie(8)       inode(8) type(1) name; the order of ReadDir
 //	x inode(8) name          extended attribute
+//	b inode(8) group(8)      which of 4096 chunks there are, see alloc.go: a bit each, 64-bit words
+//	                         little-endian, without the zero bytes at the end
 //	s inode(8)               target of a symbolic link
 //	o inode(8)               empty; unlinked, removed with its last user or at the next start
 //	m "lsn"                  last LSN applied (8)
@@ -69,7 +72,7 @@
 // # Concurrency
 //
 // Any goroutine may call any method, except that Replay comes before Start, from one goroutine.
-// Locks, in order: Engine.moving; nodes' dir, by inode number; a node's stripes, ascending; its meta; the commit
-// lock; short ones that guard maps and counters. Waiting for room (Gate, Reserve) comes before all of them. Readers take none: a read
+// Locks, in order: Engine.moving; nodes' dir, by inode number; a node's stripes, ascending; its meta; its
+// allocs; the commit lock; short ones that guard maps and counters. Waiting for room (Gate, Reserve) comes before all of them. Readers take none: a read
 // that runs beside a write sees each chunk before it or after it.
 package engine

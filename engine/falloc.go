@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"zerofs/journal"
 )
@@ -12,21 +14,166 @@ type FallocMode uint32
 // The modes that Fallocate knows.
 const (
 	FallocKeepSize  FallocMode = 1
-	FallocPunchHole FallocMode = 2
+	FallocPunchHole FallocMode = 2 // only with FallocKeepSize
 	FallocZeroRange FallocMode = 16
 )
 
-// Fallocate is fallocate(2).
+// Fallocate is fallocate(2). Space is not set aside: the journal makes room for a write when it comes, and what a
+// range needs counts as used when it is written. A range that could not be filled is refused. Permission was checked
+// by Open.
 func (e *Engine) Fallocate(ctx context.Context, c *Cred, ino Ino, mode FallocMode, off, n int64) (journal.LSN, error) {
-	return 0, ErrUnsupported
+	nd, err := e.open(ctx, ino, TypeRegular)
+	if err != nil {
+		return 0, err
+	}
+	defer e.release(nd)
+	switch {
+	case off < 0 || n <= 0:
+		return 0, fmt.Errorf("engine: inode %d: allocate %d bytes at %d: %w", ino, n, off, errInvalid)
+	case off > maxFileSize-n:
+		return 0, fmt.Errorf("engine: inode %d: allocate %d bytes at %d: %w", ino, n, off, ErrTooLarge)
+	case mode == FallocPunchHole|FallocKeepSize, mode == FallocZeroRange|FallocKeepSize:
+		return e.punchFile(ctx, c, nd, off, n)
+	case mode == FallocZeroRange:
+		if _, err := e.punchFile(ctx, c, nd, off, n); err != nil {
+			return 0, err
+		}
+	case mode != 0 && mode != FallocKeepSize:
+		return 0, fmt.Errorf("engine: fallocate with mode %x: %w", mode, ErrUnsupported)
+	}
+	return e.allocateRange(ctx, c, nd, mode, off+n, n)
 }
 
-// Seek is lseek(2) with SEEK_DATA, or with hole SEEK_HOLE.
-func (e *Engine) Seek(ctx context.Context, ino Ino, off int64, hole bool) (int64, error) {
-	return 0, ErrUnsupported
+// allocateRange extends a file to end, or with FallocKeepSize does not.
+func (e *Engine) allocateRange(ctx context.Context, c *Cred, n *node, mode FallocMode, end, length int64) (journal.LSN, error) {
+	a := n.attr.Load()
+	if limit := e.opts.MaxSize; limit > 0 && mode != FallocZeroRange {
+		e.mu.Lock()
+		used := e.used.bytes
+		e.mu.Unlock()
+		if used+length-min(length, int64(a.Blocks)) > limit {
+			return 0, fmt.Errorf("engine: inode %d: allocate %d bytes: %w", n.ino, length, ErrNoSpace)
+		}
+	}
+	size := max(a.Size, uint64(end))
+	if mode&FallocKeepSize != 0 {
+		size = a.Size
+	}
+	if err := e.mayResize(n, size); err != nil {
+		return 0, err
+	}
+	now := nanos(e.opts.Now())
+	_, lsn, err := e.changeAttr(ctx, n, &SetAttr{}, func(a *Attr) error {
+		a.Size = max(a.Size, size)
+		a.modified(now)
+		c.dropPrivileges(a)
+		return nil
+	})
+	return lsn, err
 }
 
-// CopyRange is copy_file_range(2).
+// punchFile makes a range of a file read as zeros and gives its space back. The size stays.
+func (e *Engine) punchFile(ctx context.Context, c *Cred, n *node, off, length int64) (lsn journal.LSN, err error) {
+	piece := groupsMax * groupChunks * int64(e.opts.ChunkSize)
+	size := int64(n.attr.Load().Size)
+	end := min(off+length, size)
+	if off >= end { // nothing is there
+		off, end = size, size
+	}
+	for first := true; first || off < end; first = false {
+		k := min(end-off, piece-off%piece)
+		lsn, err = e.punchPiece(ctx, c, n, off, k)
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		off += k
+	}
+	return lsn, nil
+}
+
+// punchPiece punches what goes into one record, which may be nothing but the times.
+func (e *Engine) punchPiece(ctx context.Context, c *Cred, n *node, off, length int64) (journal.LSN, error) {
+	now := nanos(e.opts.Now())
+	touch := func(a *Attr) error {
+		a.modified(now)
+		c.dropPrivileges(a)
+		return nil
+	}
+	if length == 0 {
+		_, lsn, err := e.changeAttr(ctx, n, &SetAttr{}, touch)
+		return lsn, err
+	}
+	h := e.hole(off, length)
+	view, err := e.viewGroups(ctx, n, h.first, h.last)
+	if err != nil {
+		return 0, err
+	}
+	records := int(h.last/groupChunks-h.first/groupChunks) + 1
+	t, err := e.begin(ctx, 2*e.chunkOpMax()+deletesMax*(chunkKeyLen+opOverhead)+attrOpMax+usageOpMax+records*groupOpMax+capabilityOpMax)
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
+	n.lock(h.mask)
+	defer n.unlock(h.mask)
+	if end := (h.off + h.length); end > int64(n.attr.Load().Size) { // it has shrunk
+		return 0, errChanged
+	}
+	h.edges = e.newEdges()
+	defer h.edges.free()
+	t.counted = n.attr.Load().Flags&flagDevice == 0
+	h.build(&t, n, view)
+	al, err := e.allocate(&t, n, view, false, 0)
+	if err != nil {
+		return 0, err
+	}
+	t.setAttr(n, func(a *Attr) error {
+		al.apply(a, e.opts.ChunkSize)
+		return touch(a)
+	})
+	lsn, err := t.commit()
+	al.done(err == nil)
+	if err != nil {
+		return 0, err
+	}
+	h.publish(n.ino)
+	return lsn, nil
+}
+
+// copyMax is the most that one CopyRange copies.
+const copyMax = 64 << 20
+
+// CopyRange is copy_file_range(2): it copies bytes from one file to another, or within one, and returns how many
+// those were, perhaps fewer than asked for. Permission was checked by Open.
 func (e *Engine) CopyRange(ctx context.Context, c *Cred, src Ino, srcOff int64, dst Ino, dstOff, n int64) (int64, journal.LSN, error) {
-	return 0, 0, ErrUnsupported
+	if srcOff < 0 || dstOff < 0 || n < 0 || src == dst && srcOff < dstOff+n && dstOff < srcOff+n {
+		return 0, 0, fmt.Errorf("engine: copy %d bytes from %d of inode %d to %d of %d: %w", n, srcOff, src, dstOff, dst, errInvalid)
+	}
+	buf := e.pools.piece.Get().(*chunkBuf)
+	defer e.pools.piece.Put(buf)
+	var (
+		done int64
+		last journal.LSN
+	)
+	for n = min(n, copyMax); done < n; {
+		p := buf.b[:min(int64(len(buf.b)), n-done)]
+		k, err := e.Read(ctx, src, p, srcOff+done)
+		if err == nil && k > 0 {
+			var lsn journal.LSN
+			if _, lsn, err = e.Write(ctx, c, dst, p[:k], dstOff+done); err == nil {
+				last = lsn
+			}
+		}
+		switch {
+		case err != nil && done == 0:
+			return 0, 0, err
+		case err != nil || k == 0:
+			return done, last, nil
+		}
+		done += int64(k)
+	}
+	return done, last, nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"zerofs/journal"
@@ -90,6 +91,9 @@ func (e *Engine) writeFile(ctx context.Context, c *Cred, ino Ino, p []byte, off 
 			k = min(k, writeMax-int(off%int64(e.opts.ChunkSize)))
 		}
 		begin, part, l, err := e.writeFilePiece(ctx, c, n, p[:k:k], off)
+		if errors.Is(err, errChanged) {
+			continue
+		}
 		if err != nil {
 			return 0, Change{}, 0, err
 		}
@@ -105,10 +109,14 @@ func (e *Engine) writeFile(ctx context.Context, c *Cred, ino Ino, p []byte, off 
 	return at, ch, lsn, nil
 }
 
-// writeFilePiece writes what goes into one record.
+// writeFilePiece writes what goes into one record. It fails with errChanged if it is to be tried again.
 func (e *Engine) writeFilePiece(ctx context.Context, c *Cred, n *node, p []byte, off int64) (int64, Change, journal.LSN, error) {
+	view, err := e.viewWrite(ctx, n, p, off)
+	if err != nil {
+		return 0, Change{}, 0, err
+	}
 	chunks := len(p)/e.opts.ChunkSize + 2
-	t, err := e.begin(ctx, chunks*e.chunkOpMax()+attrOpMax)
+	t, err := e.begin(ctx, chunks*e.chunkOpMax()+attrOpMax+2*groupOpMax+usageOpMax+capabilityOpMax)
 	if err != nil {
 		return 0, Change{}, 0, err
 	}
@@ -129,7 +137,12 @@ func (e *Engine) writeFilePiece(ctx context.Context, c *Cred, n *node, p []byte,
 	w := e.window(n.ino, p, off)
 	edges := e.newEdges()
 	defer edges.free()
+	t.counted = n.attr.Load().Flags&flagDevice == 0
 	e.build(&t, &edges, &w)
+	al, err := e.allocate(&t, n, view, false, 0)
+	if err != nil {
+		return 0, Change{}, 0, err
+	}
 	end, now := uint64(off)+uint64(len(p)), nanos(e.opts.Now())
 	t.setAttr(n, func(a *Attr) error {
 		if a.Flags&flagDevice != 0 && end > a.Size && end%SectorSize != 0 {
@@ -138,13 +151,28 @@ func (e *Engine) writeFilePiece(ctx context.Context, c *Cred, n *node, p []byte,
 		a.Size = max(a.Size, end)
 		a.modified(now)
 		c.dropPrivileges(a)
+		al.apply(a, e.opts.ChunkSize)
 		return nil
 	})
 	lsn, err := t.commit()
+	al.done(err == nil)
 	if err != nil {
 		return 0, Change{}, 0, err
 	}
 	e.publish(n.ino, &w, len(p))
 	edges.publish(n.ino)
 	return off, t.changed(0), lsn, nil
+}
+
+// viewWrite reads the allocation records that a write needs, if any.
+func (e *Engine) viewWrite(ctx context.Context, n *node, p []byte, off int64) (*groupView, error) {
+	a := n.attr.Load()
+	if a.Flags&flagGroups == 0 {
+		return nil, nil
+	}
+	if off == atEnd {
+		off = int64(a.Size)
+	}
+	w := e.window(n.ino, p, off)
+	return e.viewGroups(ctx, n, w.first, w.last)
 }

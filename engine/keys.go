@@ -34,6 +34,7 @@ const (
 	chunkKeyLen   = 17
 	inodeKeyLen   = 9
 	readdirKeyLen = 17
+	groupKeyLen   = 17
 )
 
 // Names of the volume's state, below prefixState.
@@ -86,6 +87,11 @@ func appendReaddirKey(dst []byte, dir Ino, cookie uint64) []byte {
 func appendXattrKey(dst []byte, ino Ino, name string) []byte {
 	dst = binary.BigEndian.AppendUint64(append(dst, prefixXattr), uint64(ino))
 	return append(dst, name...)
+}
+
+func appendGroupKey(dst []byte, ino Ino, group uint64) []byte {
+	dst = binary.BigEndian.AppendUint64(append(dst, prefixGroup), uint64(ino))
+	return binary.BigEndian.AppendUint64(dst, group)
 }
 
 func appendSymlinkKey(dst []byte, ino Ino) []byte {

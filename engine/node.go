@@ -42,6 +42,8 @@ type node struct {
 	meta        sync.Mutex
 	metaVersion atomic.Uint64 // counts those changes; it changes under meta only
 
+	allocs allocs // of a regular file, which of its chunks there are
+
 	streams streams // sequential readers
 }
 

@@ -43,6 +43,8 @@ func (t *txn) drop(ino Ino, a *Attr) {
 	case a.Type == TypeSymlink:
 		t.delete(appendSymlinkKey(nil, ino))
 	case a.Type != TypeRegular:
+	case a.Flags&(flagGroups|flagDevice) == 0: // then nothing else is there
+		t.deleteChunks(ino, 0, min(chunks, ChunkIndex(a.dense)))
 	default:
 		t.deleteChunks(ino, 0, chunks)
 	}

@@ -94,9 +94,11 @@ func (t *txn) setChunk(ino Ino, i ChunkIndex, data []byte) {
 	putChunkKey(op.Key, ino, i)
 	copy(op.Value, data[:k])
 	op.Value[k] = kindFull
+	t.mark(i, i+1, true)
 }
 
 func (t *txn) deleteChunk(ino Ino, i ChunkIndex) {
+	t.mark(i, i+1, false)
 	op := t.b.DeleteDeferred(chunkKeyLen)
 	putChunkKey(op.Key, ino, i)
 }
@@ -145,6 +147,7 @@ func (g *edges) change(t *txn, ino Ino, i ChunkIndex, within, n int, data []byte
 	op := t.b.MergeDeferred(chunkKeyLen, len(v))
 	putChunkKey(op.Key, ino, i)
 	copy(op.Value, v)
+	t.mark(i, i+1, true)
 	g.e.pools.putChunk(c)
 }
 

@@ -8,7 +8,7 @@ import (
 // waiting is a call that waits for locks to go.
 type waiting struct {
 	ino  uint64
-	l    *Lock // nil for a whole file
+	l    *Lock         // nil for a whole file
 	wake chan struct{} // holds one
 }
 
