@@ -21,6 +21,7 @@ const (
 	DefaultLease       = 60 * time.Second
 	DefaultRegion      = "us-east-1"
 	DefaultNBDAddress  = "127.0.0.1:10809"
+	Default9PPort      = "5564"
 )
 
 // Least sizes in bytes that a volume works with.
@@ -54,6 +55,9 @@ func (c *checker) config(doc *file) *Config {
 	c.object("tiers.object", &cfg.Object)
 	if doc.Servers.NBD != nil {
 		cfg.NBD = c.nbd(doc.Servers.NBD)
+	}
+	if doc.Servers.NineP != nil {
+		cfg.NineP = c.ninep(doc.Servers.NineP)
 	}
 	cfg.Admin = c.admin(doc.Servers.Admin, cfg.NVMe.Dir)
 	return cfg
@@ -193,6 +197,22 @@ func (c *checker) nbd(s *nbdSection) *NBD {
 			}
 		}
 	}
+	return n
+}
+
+func (c *checker) ninep(s *ninepSection) *NineP {
+	n := &NineP{
+		Listen: s.Listen, UnixSocket: c.path(s.UnixSocket), Insecure: s.Insecure, Allow: c.prefixes("servers.ninep.allow", s.Allow),
+		Groups: or(s.Groups, "client"),
+	}
+	if n.Listen == nil && n.UnixSocket == "" {
+		n.Listen = []string{net.JoinHostPort("127.0.0.1", Default9PPort)}
+	}
+	if s.TLS != nil {
+		n.TLS = c.tls("servers.ninep.tls", s.TLS)
+	}
+	c.oneOf("servers.ninep.groups", n.Groups, "client", "system")
+	c.listen("servers.ninep.listen", n.Listen, n.TLS != nil && n.TLS.Required && n.TLS.ClientCA != "", n.Allow, n.Insecure)
 	return n
 }
 

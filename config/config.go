@@ -25,7 +25,8 @@ type Config struct {
 	Journal   Journal
 	Writeback Writeback
 	Fence     Fence
-	NBD       *NBD // nil: not served
+	NBD       *NBD   // nil: not served
+	NineP     *NineP // nil: not served
 	Admin     Admin
 	Log       Log
 }
@@ -101,6 +102,17 @@ type Device struct {
 	Port       int   // zero: none of its own
 	Host       string
 	WriteCache bool
+}
+
+// NineP is the 9P server.
+type NineP struct {
+	Listen     []string
+	UnixSocket string
+	TLS        *TLS
+	Allow      []netip.Prefix
+	Insecure   bool
+	Groups     string // client or system: who knows which groups a user is in
+	Optional   bool   // nobody asked for the address: that it is taken is no error
 }
 
 // Admin is the admin socket.

@@ -20,6 +20,8 @@ const JournalShare = 8
 //	ZEROFS_NBD_HOST              default 127.0.0.1
 //	ZEROFS_NBD_PORTS             one device for each, comma-separated
 //	ZEROFS_NBD_DEVICE_SIZES_GB   as many sizes
+//	ZEROFS_9P_HOST               default 127.0.0.1
+//	ZEROFS_9P_PORT               default 5564; if it is not named and taken, 9P is not served
 //	ZEROFS_DURABILITY            local (default) or object
 //	AWS_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_ALLOW_HTTP
 //
@@ -37,6 +39,7 @@ func FromEnv(url string, host Host) (*Config, error) {
 	cfg.Journal.Durability = or(get("ZEROFS_DURABILITY"), "local")
 	c.oneOf("ZEROFS_DURABILITY", cfg.Journal.Durability, "local", "object")
 	cfg.NBD = c.envNBD(get)
+	cfg.NineP = c.env9P(get)
 	if err := p.orNil(); err != nil {
 		return nil, err
 	}
@@ -139,6 +142,18 @@ func (c *checker) envNBD(get func(string) string) *NBD {
 	if _, _, err := net.SplitHostPort(net.JoinHostPort(host, "1")); err != nil {
 		c.p.add("ZEROFS_NBD_HOST", "%v", err)
 	}
+	return n
+}
+
+func (c *checker) env9P(get func(string) string) *NineP {
+	host, port := or(get("ZEROFS_9P_HOST"), "127.0.0.1"), get("ZEROFS_9P_PORT")
+	n := &NineP{Groups: "client", Insecure: true, Optional: port == ""} // as for NBD
+	if port == "" {
+		port = Default9PPort
+	} else if k, err := strconv.ParseUint(port, 10, 16); err != nil || k == 0 {
+		c.p.add("ZEROFS_9P_PORT", "%q is no port", port)
+	}
+	n.Listen = []string{net.JoinHostPort(host, port)}
 	return n
 }
 

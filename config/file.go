@@ -57,6 +57,7 @@ type file struct {
 	} `toml:"fence"`
 	Servers struct {
 		NBD   *nbdSection   `toml:"nbd"`
+		NineP *ninepSection `toml:"ninep"`
 		Admin *adminSection `toml:"admin"`
 	} `toml:"servers"`
 	Log struct {
@@ -72,6 +73,15 @@ type nbdSection struct {
 	Allow      []string        `toml:"allow"`
 	Insecure   bool            `toml:"insecure"`
 	Device     []deviceSection `toml:"device"`
+}
+
+type ninepSection struct {
+	Listen     []string    `toml:"listen"`
+	UnixSocket string      `toml:"unix_socket"`
+	TLS        *tlsSection `toml:"tls"`
+	Allow      []string    `toml:"allow"`
+	Insecure   bool        `toml:"insecure"`
+	Groups     string      `toml:"groups"`
 }
 
 type tlsSection struct {

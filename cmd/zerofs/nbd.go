@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"sync"
-	"time"
 
 	"zerofs/config"
 	"zerofs/engine/volume"
@@ -30,20 +28,9 @@ type nbdServers struct {
 func startNBD(ctx context.Context, c *config.NBD, vol *volume.Volume, log *slog.Logger) (*nbdServers, error) {
 	s := &nbdServers{server: nbd.Server{Exports: newExports(vol, c.Devices), Logger: log}}
 	if t := c.TLS; t != nil {
-		var pem [3][]byte
-		for i, path := range []string{t.Cert, t.Key, t.ClientCA} {
-			if path == "" {
-				continue
-			}
-			text, err := os.ReadFile(path)
-			if err != nil {
-				return nil, fmt.Errorf("servers.nbd.tls: %w", err)
-			}
-			pem[i] = text
-		}
-		conf, err := servers.TLSConfig(pem[0], pem[1], pem[2])
+		conf, err := loadTLS("servers.nbd.tls", t)
 		if err != nil {
-			return nil, fmt.Errorf("servers.nbd.tls: %w", err)
+			return nil, err
 		}
 		s.server.TLS, s.server.TLSRequired = conf, t.Required
 	}
@@ -57,7 +44,7 @@ func startNBD(ctx context.Context, c *config.NBD, vol *volume.Volume, log *slog.
 		if len(c.Allow) > 0 && l.ln.Addr().Network() != "unix" {
 			l.ln = servers.Allow(l.ln, c.Allow, log)
 		} else if c.Insecure && c.TLS == nil {
-			warnOpen(l.ln.Addr(), log)
+			warnOpen(l.ln.Addr(), "the devices", log)
 		}
 		s.addrs = append(s.addrs, l.ln.Addr().String())
 		s.wg.Add(1)
@@ -134,23 +121,9 @@ func deviceAddrs(listen []string, d config.Device) []string {
 	return addrs
 }
 
-// warnOpen says that anybody who reaches the address reads and writes the devices.
-func warnOpen(addr net.Addr, log *slog.Logger) {
-	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
-		log.Warn("anybody who can reach this address reads and writes the devices", "address", addr.String())
-	}
-}
-
-// serversStop is how long clients get to end their requests before they are cut off.
-const serversStop = 10 * time.Second
-
 // shutdown ends the server; requests in flight are answered unless the volume has failed.
 func (s *nbdServers) shutdown(ctx context.Context, now bool) {
-	grace := serversStop
-	if now {
-		grace = time.Second
-	}
-	sctx, cancel := context.WithTimeout(ctx, grace)
+	sctx, cancel := context.WithTimeout(ctx, grace(now))
 	_ = s.server.Shutdown(sctx) // whoever is left is cut off
 	cancel()
 	s.cancel()

@@ -24,6 +24,8 @@ With a URL (s3://bucket/prefix, file:///path) the environment describes the volu
   ZEROFS_NBD_HOST              default 127.0.0.1
   ZEROFS_NBD_PORTS             comma-separated; each serves device_<port>
   ZEROFS_NBD_DEVICE_SIZES_GB   as many sizes
+  ZEROFS_9P_HOST               default 127.0.0.1
+  ZEROFS_9P_PORT               the file system, default 5564
   ZEROFS_DURABILITY            local (default) or object: what a flush waits for
   AWS_ENDPOINT AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION AWS_ALLOW_HTTP`
 

@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
 	"zerofs/config"
+	"zerofs/engine/locks"
 	"zerofs/engine/volume"
 	"zerofs/fence"
 	"zerofs/servers"
@@ -34,7 +36,9 @@ type process struct {
 	admin *admin.Server
 	store object.Store
 	vol   *volume.Volume
+	locks *locks.Table // of all servers
 	nbd   *nbdServers
+	ninep *ninepServers
 }
 
 // serve runs the volume until a signal, a failure, or another owner ends it. ready is called when
@@ -43,7 +47,7 @@ func serve(cfg *config.Config, stderr io.Writer, ready func()) error {
 	log := newLogger(stderr, cfg.Log)
 	limitMemory(cfg.Memory.Size)
 	raiseFileLimit()
-	p := &process{cfg: cfg, log: log, waits: &waits{log: log}, state: newState(cfg)}
+	p := &process{cfg: cfg, log: log, waits: &waits{log: log}, state: newState(cfg), locks: locks.New()}
 	p.state.waits = p.waits
 	ctx, stop := stopOnSignal(log)
 	defer stop()
@@ -134,6 +138,12 @@ func (p *process) open(ctx context.Context) (err error) {
 		}
 		p.state.setNBD(p.nbd)
 	}
+	if n := p.cfg.NineP; n != nil {
+		if p.ninep, err = startNineP(ctx, n, p.vol, p.locks, p.log); err != nil {
+			return err
+		}
+		p.state.setNineP(p.ninep)
+	}
 	if err := p.listenAdmin(ctx, p.cfg.Admin.Listen, ""); err != nil {
 		return err
 	}
@@ -176,9 +186,12 @@ func (p *process) listenAdmin(ctx context.Context, addrs []string, unix string) 
 
 // run waits for what ends the volume.
 func (p *process) run(ctx context.Context) error {
-	var nbdFailed <-chan error
+	var nbdFailed, ninepFailed <-chan error
 	if p.nbd != nil {
 		nbdFailed = p.nbd.failed
+	}
+	if p.ninep != nil {
+		ninepFailed = p.ninep.failed
 	}
 	select {
 	case <-ctx.Done():
@@ -186,6 +199,8 @@ func (p *process) run(ctx context.Context) error {
 	case <-p.vol.Done():
 		return p.vol.Err()
 	case err := <-nbdFailed:
+		return err
+	case err := <-ninepFailed:
 		return err
 	}
 }
@@ -195,9 +210,14 @@ func (p *process) close(context.Context) error {
 	p.state.setStopping()
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Volume.StopTimeout)
 	defer cancel()
+	var stopping sync.WaitGroup // all at once: each waits for its own clients
 	if p.nbd != nil {
-		p.nbd.shutdown(ctx, p.vol.Err() != nil)
+		stopping.Go(func() { p.nbd.shutdown(ctx, p.vol.Err() != nil) })
 	}
+	if p.ninep != nil {
+		stopping.Go(func() { p.ninep.shutdown(ctx, p.vol.Err() != nil) })
+	}
+	stopping.Wait()
 	var err error
 	if p.vol != nil {
 		refused := p.vol.Status().Refused

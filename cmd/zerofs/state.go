@@ -9,6 +9,7 @@ import (
 	"zerofs/config"
 	"zerofs/engine/volume"
 	"zerofs/servers/nbd"
+	"zerofs/servers/ninep"
 	"zerofs/tiers/object"
 )
 
@@ -26,6 +27,12 @@ type statusReport struct {
 	Listeners      []string       `json:"listeners"`
 	NBD            *nbd.Stats     `json:"nbd"`
 	Devices        []deviceReport `json:"devices"`
+	NineP          *ninepReport   `json:"ninep"` // null: not served
+}
+
+type ninepReport struct {
+	Listeners []string `json:"listeners"`
+	ninep.Stats
 }
 
 type deviceReport struct {
@@ -44,6 +51,7 @@ type state struct {
 	store    object.Store // guarded by mu, as all below
 	vol      *volume.Volume
 	nbd      *nbdServers
+	ninep    *ninepServers
 	serving  bool // every listener is open
 	stopping bool
 }
@@ -53,6 +61,7 @@ func newState(cfg *config.Config) *state { return &state{cfg: cfg} }
 func (s *state) setStore(store object.Store) { s.mu.Lock(); s.store = store; s.mu.Unlock() }
 func (s *state) setVolume(v *volume.Volume)  { s.mu.Lock(); s.vol = v; s.mu.Unlock() }
 func (s *state) setNBD(n *nbdServers)        { s.mu.Lock(); s.nbd = n; s.mu.Unlock() }
+func (s *state) setNineP(n *ninepServers)    { s.mu.Lock(); s.ninep = n; s.mu.Unlock() }
 func (s *state) setServing()                 { s.mu.Lock(); s.serving = true; s.mu.Unlock() }
 func (s *state) setStopping()                { s.mu.Lock(); s.stopping = true; s.mu.Unlock() }
 
@@ -61,7 +70,7 @@ func (s *state) Status() any { return s.report() }
 
 func (s *state) report() statusReport {
 	s.mu.Lock()
-	store, vol, srv, serving, stopping := s.store, s.vol, s.nbd, s.serving, s.stopping
+	store, vol, srv, files, serving, stopping := s.store, s.vol, s.nbd, s.ninep, s.serving, s.stopping
 	s.mu.Unlock()
 	r := statusReport{Version: version(), PID: os.Getpid(), URL: s.cfg.Volume.URL, Phase: "opening", Listeners: []string{}, Devices: []deviceReport{}}
 	what, d := s.waits.now()
@@ -78,6 +87,9 @@ func (s *state) report() statusReport {
 		r.Listeners = srv.addrs
 		st := srv.server.Stats()
 		r.NBD = &st
+	}
+	if files != nil {
+		r.NineP = &ninepReport{Listeners: files.addrs, Stats: files.server.Stats()}
 	}
 	if s.cfg.NBD != nil {
 		for _, d := range s.cfg.NBD.Devices {
