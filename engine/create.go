@@ -123,20 +123,21 @@ const dirOpMax = 2*(NameMax+readdirKeyLen+readdirLen+dentryLen+opOverhead) + att
 
 // createAt is Create for a directory that has no such name at version.
 func (e *Engine) createAt(ctx context.Context, c *Cred, dir *node, version uint64, name string, f *NewFile) (Created, error) {
-	t, err := e.begin(ctx, 2*attrOpMax+dirOpMax+usageOpMax+len(f.Target)+inodeKeyLen+opOverhead+2*aclOpMax)
+	room := dir.attr.Load().lists().room()
+	t, err := e.begin(ctx, 2*attrOpMax+dirOpMax+usageOpMax+len(f.Target)+inodeKeyLen+opOverhead+2*room)
 	if err != nil {
 		return Created{}, err
 	}
 	defer t.end()
 	dir.dir.Lock()
 	defer dir.dir.Unlock()
-	if !e.still(dir, version, name, dentry{}) {
+	at := dir.attr.Load()
+	if !e.still(dir, version, name, dentry{}) || at.lists().room() > room {
 		return Created{}, errChanged
 	}
 	if err := c.mayAdd(dir); err != nil {
 		return Created{}, err
 	}
-	at := dir.attr.Load()
 	if err := mayHold(dir, name, f.Type); err != nil {
 		return Created{}, err
 	}
@@ -144,7 +145,7 @@ func (e *Engine) createAt(ctx context.Context, c *Cred, dir *node, version uint6
 	a := newInode(c, dir.ino, at, name, f, now)
 	d := dentry{ino: ino, typ: f.Type, cookie: at.Cookie + 1}
 	t.set(appendInodeKey(nil, ino), appendAttr(nil, a))
-	t.setACLs(ino, a.acl)
+	t.setACLs(ino, a.lists())
 	if f.Type == TypeSymlink {
 		t.set(appendSymlinkKey(nil, ino), []byte(f.Target))
 	}

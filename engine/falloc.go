@@ -62,14 +62,18 @@ func (e *Engine) allocateRange(ctx context.Context, c *Cred, n *node, mode Fallo
 	if err := e.mayResize(n, size); err != nil {
 		return 0, err
 	}
-	now := nanos(e.opts.Now())
-	_, lsn, err := e.changeAttr(ctx, n, &SetAttr{}, func(a *Attr) error {
-		a.Size = max(a.Size, size)
-		a.modified(now)
-		c.dropPrivileges(a)
-		return nil
-	})
-	return lsn, err
+	return e.touchContent(ctx, c, n, func(a *Attr) error { a.Size = max(a.Size, size); return nil })
+}
+
+// touchContent changes attributes as a change of the content does.
+func (e *Engine) touchContent(ctx context.Context, c *Cred, n *node, change func(*Attr) error) (journal.LSN, error) {
+	t, err := e.begin(ctx, attrOpMax+capabilityOpMax)
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
+	t.setContent(c, n, change)
+	return t.commit()
 }
 
 // punchFile makes a range of a file read as zeros and gives its space back. The size stays.
@@ -96,15 +100,8 @@ func (e *Engine) punchFile(ctx context.Context, c *Cred, n *node, off, length in
 
 // punchPiece punches what goes into one record, which may be nothing but the times.
 func (e *Engine) punchPiece(ctx context.Context, c *Cred, n *node, off, length int64) (journal.LSN, error) {
-	now := nanos(e.opts.Now())
-	touch := func(a *Attr) error {
-		a.modified(now)
-		c.dropPrivileges(a)
-		return nil
-	}
 	if length == 0 {
-		_, lsn, err := e.changeAttr(ctx, n, &SetAttr{}, touch)
-		return lsn, err
+		return e.touchContent(ctx, c, n, func(*Attr) error { return nil })
 	}
 	h := e.hole(off, length)
 	view, err := e.viewGroups(ctx, n, h.first, h.last)
@@ -130,10 +127,7 @@ func (e *Engine) punchPiece(ctx context.Context, c *Cred, n *node, off, length i
 	if err != nil {
 		return 0, err
 	}
-	t.setAttr(n, func(a *Attr) error {
-		al.apply(a, e.opts.ChunkSize)
-		return touch(a)
-	})
+	t.setContent(c, n, func(a *Attr) error { al.apply(a, e.opts.ChunkSize); return nil })
 	lsn, err := t.commit()
 	al.done(err == nil)
 	if err != nil {

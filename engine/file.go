@@ -143,14 +143,12 @@ func (e *Engine) writeFilePiece(ctx context.Context, c *Cred, n *node, p []byte,
 	if err != nil {
 		return 0, Change{}, 0, err
 	}
-	end, now := uint64(off)+uint64(len(p)), nanos(e.opts.Now())
-	t.setAttr(n, func(a *Attr) error {
+	end := uint64(off) + uint64(len(p))
+	t.setContent(c, n, func(a *Attr) error {
 		if a.Flags&flagDevice != 0 && end > a.Size && end%SectorSize != 0 {
 			return fmt.Errorf("engine: device %d: size %d is no multiple of %d: %w", n.ino, end, SectorSize, errInvalid)
 		}
 		a.Size = max(a.Size, end)
-		a.modified(now)
-		c.dropPrivileges(a)
 		al.apply(a, e.opts.ChunkSize)
 		return nil
 	})

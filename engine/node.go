@@ -293,5 +293,12 @@ func (e *Engine) loadAttr(n *node) (Attr, error) {
 	if a.Nlink == 0 { // its last user is gone; what it held is being removed, or will be at the next start
 		return Attr{}, fmt.Errorf("unlinked: %w", ErrStale)
 	}
+	if a.Flags&flagACL != 0 {
+		l, err := e.loadACLs(n.ino)
+		if err != nil {
+			return Attr{}, err
+		}
+		a.acl = &l
+	}
 	return a, nil
 }

@@ -38,32 +38,27 @@ func (c *Cred) inGroup(gid uint32) bool {
 	return c == nil || c.AnyGroup || c.GID == gid || slices.Contains(c.Groups, gid)
 }
 
-// granted returns which of the bits in want c has, as Linux's generic_permission: the superuser has
+// allows reports whether c has all of the bits in want, as Linux's generic_permission: the superuser has
 // all, but execution of a file only if somebody has it.
-func (c *Cred) granted(a *Attr, want uint32) uint32 {
-	want &= 7
-	if c.root() {
-		if a.Type != TypeDir && a.Mode&0o111 == 0 {
-			want &^= AccessExec
-		}
-		return want
-	}
+func (c *Cred) allows(a *Attr, want uint32) bool {
 	switch {
+	case c.root():
+		return want&AccessExec == 0 || a.Type == TypeDir || a.Mode&0o111 != 0
 	case c.UID == a.UID:
-		return want & (a.Mode >> 6)
+		return want&^(a.Mode>>6) == 0
 	case c.AnyGroup: // with an ACL the group bits are its mask, so nothing in it allows more
-		return want & (a.Mode>>3 | a.Mode)
+		return want&^(a.Mode>>3|a.Mode) == 0
 	case a.acl != nil && a.acl.access != nil && a.Mode&0o070 != 0: // the group bits are the ACL's mask
-		return want & a.acl.access.granted(c, a, want)
+		return a.acl.access.allows(c, a, want)
 	case c.inGroup(a.GID):
-		return want & (a.Mode >> 3)
+		return want&^(a.Mode>>3) == 0
 	}
-	return want & a.Mode
+	return want&^a.Mode == 0
 }
 
 // check reports ErrAccess unless c has all bits in want.
 func (c *Cred) check(ino Ino, a *Attr, want uint32) error {
-	if c.granted(a, want) != want {
+	if !c.allows(a, want) {
 		return fmt.Errorf("engine: inode %d: %w", ino, ErrAccess)
 	}
 	return nil

@@ -8,28 +8,30 @@ import (
 	"zerofs/journal"
 )
 
-// resize sets the size of a file, and has change do so in its attributes, together with what else is in
-// set. What lies beyond a smaller size is gone: a later larger size shows zeros there.
-func (e *Engine) resize(ctx context.Context, n *node, size uint64, set *SetAttr, change func(*Attr) error) (Change, journal.LSN, error) {
+// resize sets the size of a file, together with what else is in set. What lies beyond a smaller size is gone: a
+// later larger size shows zeros there.
+func (e *Engine) resize(ctx context.Context, n *node, c *Cred, set *SetAttr) (Change, journal.LSN, error) {
 	for {
-		ch, lsn, err := e.resizeOnce(ctx, n, size, set, change)
+		ch, lsn, err := e.resizeOnce(ctx, n, c, set)
 		if !errors.Is(err, errChanged) {
 			return ch, lsn, err
 		}
 	}
 }
 
-func (e *Engine) resizeOnce(ctx context.Context, n *node, size uint64, set *SetAttr, change func(*Attr) error) (Change, journal.LSN, error) {
+func (e *Engine) resizeOnce(ctx context.Context, n *node, c *Cred, set *SetAttr) (Change, journal.LSN, error) {
+	size := *set.Size
 	chunk := uint64(e.opts.ChunkSize)
 	from := ChunkIndex((size + chunk - 1) / chunk) // chunks from here on go as a whole
 	var view *groupView
+	room := n.attr.Load().lists().room()
 	if a := n.attr.Load(); size < a.Size && a.Flags&flagGroups != 0 && size > 0 {
 		var err error
 		if view, err = e.viewGroups(ctx, n, ChunkIndex(size/chunk), ChunkIndex((a.Size-1)/chunk)); err != nil {
 			return Change{}, 0, err
 		}
 	}
-	t, err := e.begin(ctx, e.chunkOpMax()+deletesMax*(chunkKeyLen+opOverhead)+attrOpMax+aclOpMax+2*groupOpMax+usageOpMax+capabilityOpMax)
+	t, err := e.begin(ctx, e.chunkOpMax()+deletesMax*(chunkKeyLen+opOverhead)+attrOpMax+room+2*groupOpMax+usageOpMax+capabilityOpMax)
 	if err != nil {
 		return Change{}, 0, err
 	}
@@ -47,6 +49,9 @@ func (e *Engine) resizeOnce(ctx context.Context, n *node, size uint64, set *SetA
 	if size < a.Size && n.devices != 0 {
 		return Change{}, 0, fmt.Errorf("engine: device %d is attached: %w", n.ino, ErrBusy)
 	}
+	if a.lists().room() > room {
+		return Change{}, 0, errChanged
+	}
 	to := ChunkIndex((a.Size + chunk - 1) / chunk)
 	t.counted = a.Flags&flagDevice == 0
 	if size < a.Size {
@@ -59,12 +64,7 @@ func (e *Engine) resizeOnce(ctx context.Context, n *node, size uint64, set *SetA
 	if err != nil {
 		return Change{}, 0, err
 	}
-	t.chmod(n, set)
-	t.setAttr(n, func(a *Attr) error {
-		err := change(a)
-		al.apply(a, e.opts.ChunkSize)
-		return err
-	})
+	t.change(n, c, set, func(a *Attr) { al.apply(a, e.opts.ChunkSize) })
 	lsn, err := t.commit()
 	al.done(err == nil)
 	if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"zerofs/journal"
@@ -36,39 +37,68 @@ func (e *Engine) SetAttr(ctx context.Context, c *Cred, ino Ino, set SetAttr) (Ch
 		}
 		return Change{a, a}, 0, nil
 	}
-	now := nanos(e.opts.Now())
-	change := func(a *Attr) error {
-		if err := set.permitted(c, ino, a); err != nil {
-			return err
-		}
-		set.apply(c, a, now)
-		return nil
-	}
 	if set.Size != nil {
 		if err := e.mayResize(n, *set.Size); err != nil {
 			return Change{}, 0, err
 		}
-		return e.resize(ctx, n, *set.Size, &set, change)
+		return e.resize(ctx, n, c, &set)
 	}
-	return e.changeAttr(ctx, n, &set, change)
+	return e.changeAttr(ctx, n, c, &set)
 }
 
 // changeAttr changes attributes other than the size.
-func (e *Engine) changeAttr(ctx context.Context, n *node, set *SetAttr, change func(*Attr) error) (Change, journal.LSN, error) {
-	t, err := e.begin(ctx, attrOpMax+aclOpMax)
+func (e *Engine) changeAttr(ctx context.Context, n *node, c *Cred, set *SetAttr) (Change, journal.LSN, error) {
+	for {
+		room := n.attr.Load().lists().room()
+		ch, lsn, err := e.changeAttrOnce(ctx, n, c, set, room)
+		if !errors.Is(err, errChanged) {
+			return ch, lsn, err
+		}
+	}
+}
+
+func (e *Engine) changeAttrOnce(ctx context.Context, n *node, c *Cred, set *SetAttr, room int) (Change, journal.LSN, error) {
+	t, err := e.begin(ctx, attrOpMax+capabilityOpMax+room)
 	if err != nil {
 		return Change{}, 0, err
 	}
 	defer t.end()
 	n.meta.Lock()
 	defer n.meta.Unlock()
-	t.chmod(n, set)
-	t.setAttr(n, change)
+	if n.attr.Load().lists().room() > room {
+		return Change{}, 0, errChanged
+	}
+	t.change(n, c, set, nil)
 	lsn, err := t.commit()
 	if err != nil {
 		return Change{}, 0, err
 	}
 	return t.changed(0), lsn, nil
+}
+
+// change adds what set says to a transaction, and more if that is not nil. The inode's meta lock is held.
+func (t *txn) change(n *node, c *Cred, set *SetAttr, more func(*Attr)) {
+	to, dropped := t.chmod(n, set), false
+	if set.Size != nil || set.UID != nil || set.GID != nil {
+		dropped = t.dropCapability(n)
+	}
+	now := nanos(t.e.opts.Now())
+	t.setAttr(n, func(a *Attr) error {
+		if err := set.permitted(c, n.ino, a); err != nil {
+			return err
+		}
+		set.apply(c, a, now)
+		if set.Mode != nil {
+			a.setACL(to)
+		}
+		if dropped {
+			a.Flags &^= flagCapability
+		}
+		if more != nil {
+			more(a)
+		}
+		return nil
+	})
 }
 
 // permitted reports why c may not do it to an inode with these attributes: chmod(2), chown(2), utimensat(2).
