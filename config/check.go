@@ -59,6 +59,9 @@ func (c *checker) config(doc *file) *Config {
 	if doc.Servers.NineP != nil {
 		cfg.NineP = c.ninep(doc.Servers.NineP)
 	}
+	if doc.Servers.FUSE != nil {
+		cfg.FUSE = c.fuse(doc.Servers.FUSE)
+	}
 	cfg.Admin = c.admin(doc.Servers.Admin, cfg.NVMe.Dir)
 	return cfg
 }
@@ -258,6 +261,31 @@ func (c *checker) tls(key string, s *tlsSection) *TLS {
 		}
 	}
 	return t
+}
+
+func (c *checker) fuse(s *fuseSection) *FUSE {
+	f := &FUSE{Mountpoint: c.path(s.Mountpoint), AllowOther: s.AllowOther, WritebackCache: s.WritebackCache, DirectIO: s.DirectIO}
+	if f.Mountpoint == "" {
+		c.p.add("servers.fuse.mountpoint", "missing: want a directory")
+	}
+	if f.WritebackCache && f.DirectIO {
+		c.p.add("servers.fuse.direct_io", "set together with servers.fuse.writeback_cache: want one of them")
+	}
+	for _, o := range s.Options {
+		switch o {
+		case "ro":
+			f.ReadOnly = true
+		case "nosuid":
+			f.NoSUID = true
+		case "nodev":
+			f.NoDev = true
+		case "noexec":
+			f.NoExec = true
+		default:
+			c.p.add("servers.fuse.options", "%q: want ro, nosuid, nodev or noexec", o)
+		}
+	}
+	return f
 }
 
 func (c *checker) admin(s *adminSection, nvmeDir string) Admin {

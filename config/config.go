@@ -27,6 +27,7 @@ type Config struct {
 	Fence     Fence
 	NBD       *NBD   // nil: not served
 	NineP     *NineP // nil: not served
+	FUSE      *FUSE  // nil: not mounted
 	Admin     Admin
 	Log       Log
 }
@@ -113,6 +114,18 @@ type NineP struct {
 	Insecure   bool
 	Groups     string // client or system: who knows which groups a user is in
 	Optional   bool   // nobody asked for the address: that it is taken is no error
+}
+
+// FUSE is a mount of the volume on this machine.
+type FUSE struct {
+	Mountpoint     string
+	AllowOther     *bool // nil: for root
+	WritebackCache bool
+	DirectIO       bool
+	ReadOnly       bool
+	NoSUID         bool
+	NoDev          bool
+	NoExec         bool
 }
 
 // Admin is the admin socket.

@@ -104,6 +104,11 @@ port = 10811
 name = "b"
 size = "512B"
 write_cache = false
+[servers.fuse]
+mountpoint = "mnt"
+allow_other = false
+writeback_cache = true
+options = ["ro", "nosuid", "nodev", "noexec"]
 [servers.admin]
 unix_socket = "/run/z.sock"
 listen = ["127.0.0.1:9090"]
@@ -132,6 +137,7 @@ format = "json"
 				{Name: "a", Size: 1 << 30, Port: 10811, WriteCache: true}, {Name: "b", Size: 512},
 			},
 		},
+		FUSE:  &FUSE{Mountpoint: in("mnt"), AllowOther: &no, WritebackCache: true, ReadOnly: true, NoSUID: true, NoDev: true, NoExec: true},
 		Admin: Admin{UnixSocket: "/run/z.sock", Listen: []string{"127.0.0.1:9090"}},
 		Log:   Log{Level: slog.LevelDebug, Format: "json"},
 	}
@@ -173,6 +179,10 @@ size = "1GiB"
 port = 10809
 [[servers.nbd.device]]
 name = "x"
+[servers.fuse]
+writeback_cache = true
+direct_io = true
+options = ["suid"]
 [nonsense]
 a = 1
 `
@@ -186,13 +196,14 @@ a = 1
 		got = append(got, fmt.Sprintf("%d %s", q.Line, q.Key))
 	}
 	want := []string{
-		"6 volume.typo", "30 nonsense",
+		"6 volume.typo", "34 nonsense",
 		"0 fence.owner", "0 volume.password_file", "0 volume.url", "0 volume.chunk_size", "0 volume.cipher",
 		"0 tiers.memory.size", "0 tiers.nvme.dir", "0 tiers.nvme.size", "0 fence.lease", "0 journal.durability",
 		"0 tiers.object.access_key_id", "0 tiers.object.endpoint",
 		"0 servers.nbd.listen", "0 servers.nbd.listen", "0 servers.nbd.listen",
 		"0 servers.nbd.device[0].name", "0 servers.nbd.device[0].size", "0 servers.nbd.device[2].name", "0 servers.nbd.device[2].size",
 		"0 servers.nbd.listen",
+		"0 servers.fuse.mountpoint", "0 servers.fuse.direct_io", "0 servers.fuse.options",
 	}
 	for _, w := range want {
 		if !contains(got, w) {
@@ -334,6 +345,9 @@ func TestTemplateLoads(t *testing.T) {
 	for _, line := range strings.Split(text, "\n") {
 		if rest, ok := strings.CutPrefix(line, "# "); ok && strings.Contains(rest, " = ") && !strings.Contains(rest, "tls =") && strings.ContainsAny(rest[:1], "abcdefghijklmnopqrstuvwxyz") {
 			line = rest
+		}
+		if rest, ok := strings.CutPrefix(line, "# ["); ok {
+			line = "[" + rest
 		}
 		uncommented = append(uncommented, line)
 	}

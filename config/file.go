@@ -58,6 +58,7 @@ type file struct {
 	Servers struct {
 		NBD   *nbdSection   `toml:"nbd"`
 		NineP *ninepSection `toml:"ninep"`
+		FUSE  *fuseSection  `toml:"fuse"`
 		Admin *adminSection `toml:"admin"`
 	} `toml:"servers"`
 	Log struct {
@@ -96,6 +97,14 @@ type deviceSection struct {
 	Size       string `toml:"size"`
 	Port       int    `toml:"port"`
 	WriteCache *bool  `toml:"write_cache"`
+}
+
+type fuseSection struct {
+	Mountpoint     string   `toml:"mountpoint"`
+	AllowOther     *bool    `toml:"allow_other"`
+	WritebackCache bool     `toml:"writeback_cache"`
+	DirectIO       bool     `toml:"direct_io"`
+	Options        []string `toml:"options"`
 }
 
 type adminSection struct {

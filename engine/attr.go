@@ -60,6 +60,9 @@ const (
 	flagDevice                        // it is a block device, or the directory of them
 )
 
+// Device reports whether the inode is a block device's file, or the directory of them.
+func (a *Attr) Device() bool { return a.Flags&flagDevice != 0 }
+
 const (
 	attrVersion = 2
 	attrLen     = 118

@@ -27,6 +27,7 @@ type txn struct {
 	delta    usage
 	counted  bool // marks are kept
 	marks    []mark
+	watched  watched
 }
 
 // fixup is an attribute record that is filled in at commit, when its place in the order is known.
@@ -62,7 +63,7 @@ func (e *Engine) beginEntered(ctx context.Context, n int) (txn, error) {
 	if err := e.opts.Log.Reserve(ctx, n); err != nil {
 		return txn{}, fmt.Errorf("engine: reserve %d bytes of the log: %w", n, err)
 	}
-	t := txn{e: e, b: e.newBatch(), reserved: n}
+	t := txn{e: e, b: e.newBatch(), reserved: n, watched: e.watch(ctx)}
 	op := t.b.SetDeferred(len(lsnKey), 8)
 	copy(op.Key, lsnKey)
 	clear(op.Value)
@@ -76,6 +77,7 @@ func (t *txn) end() {
 	}
 	t.b.Close()
 	t.e.guard.exit()
+	t.tell()
 }
 
 // setAttr has change applied to n's attributes at commit; at most once for an inode in a transaction. An
@@ -142,6 +144,7 @@ func (t *txn) commit() (journal.LSN, error) {
 		t.fixups[i].publish(lsn)
 	}
 	e.used = e.used.plus(t.delta)
+	t.watched.done = true
 	return lsn, nil
 }
 

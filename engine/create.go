@@ -210,12 +210,14 @@ func (a *Attr) left(typ FileType) {
 func (t *txn) addName(dir Ino, name string, d dentry) {
 	t.set(appendDentryKey(nil, dir, name), appendDentry(nil, d))
 	t.set(appendReaddirKey(nil, dir, d.cookie), appendReaddir(nil, d, name))
+	t.watched.named(dir, name)
 }
 
 // dropName removes an entry.
 func (t *txn) dropName(dir Ino, name string, d dentry) {
 	t.delete(appendDentryKey(nil, dir, name))
 	t.delete(appendReaddirKey(nil, dir, d.cookie))
+	t.watched.named(dir, name)
 }
 
 func (t *txn) set(key, value []byte) { _ = t.b.Set(key, value, nil) } // an unindexed batch never fails

@@ -27,6 +27,8 @@ type Engine struct {
 	dentries dentryCache
 	touch    touches
 
+	watchers atomic.Pointer[[]*watcher] // nil: none
+
 	life    context.Context // ends with Close or failure
 	endLife context.CancelCauseFunc
 	bg      sync.WaitGroup // goroutines that Close waits for

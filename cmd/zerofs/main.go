@@ -4,6 +4,7 @@
 //	zerofs init [DIR]                 write a commented tiers.toml and a password file
 //	zerofs -config tiers.toml         run the volume that the file describes
 //	zerofs URL                        run the volume at URL, described by the environment
+//	zerofs mount -config FILE DIR     mount the volume on a directory of this machine; also zerofs mount URL DIR
 //	zerofs status [-config FILE]      what a running volume does
 //	zerofs fence status|accept        who owns the volume; open devices after a lossy takeover
 //	zerofs version
@@ -41,6 +42,7 @@ usage:
   zerofs init [-url URL] [DIR]         write a commented tiers.toml and a password file
   zerofs -config FILE                  run the volume that FILE describes
   zerofs URL                           run the volume at URL, described by the environment
+  zerofs mount (-config FILE | URL) DIR  mount the volume on DIR
   zerofs status [-json] [-config FILE | -socket PATH]
   zerofs fence status [-json] [-config FILE | URL]
   zerofs fence accept [-config FILE | -socket PATH]
@@ -65,6 +67,8 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 		err = cmdRunDefault(args[1:], stdout, stderr)
 	case "init":
 		err = cmdInit(args[1:], stdout, stderr)
+	case "mount":
+		err = cmdMount(args[1:], stderr)
 	case "status":
 		err = cmdStatus(args[1:], stdout, stderr)
 	case "fence":

@@ -19,6 +19,7 @@ import (
 	"zerofs/fence"
 	"zerofs/servers"
 	"zerofs/servers/admin"
+	"zerofs/servers/fuse"
 	"zerofs/tiers/disk"
 	"zerofs/tiers/object"
 	"zerofs/tiers/seal"
@@ -39,16 +40,28 @@ type process struct {
 	locks *locks.Table // of all servers
 	nbd   *nbdServers
 	ninep *ninepServers
+	fuse  *fuse.Server
+
+	untilUnmounted bool // "zerofs mount": the end of the mount ends the process
 }
 
 // serve runs the volume until a signal, a failure, or another owner ends it. ready is called when
 // requests are answered.
 func serve(cfg *config.Config, stderr io.Writer, ready func()) error {
+	return newProcess(cfg, stderr).serve(ready)
+}
+
+func newProcess(cfg *config.Config, stderr io.Writer) *process {
 	log := newLogger(stderr, cfg.Log)
-	limitMemory(cfg.Memory.Size)
-	raiseFileLimit()
 	p := &process{cfg: cfg, log: log, waits: &waits{log: log}, state: newState(cfg), locks: locks.New()}
 	p.state.waits = p.waits
+	return p
+}
+
+func (p *process) serve(ready func()) error {
+	cfg, log := p.cfg, p.log
+	limitMemory(cfg.Memory.Size)
+	raiseFileLimit()
 	ctx, stop := stopOnSignal(log)
 	defer stop()
 
@@ -144,6 +157,9 @@ func (p *process) open(ctx context.Context) (err error) {
 		}
 		p.state.setNineP(p.ninep)
 	}
+	if err := p.mount(ctx); err != nil {
+		return err
+	}
 	if err := p.listenAdmin(ctx, p.cfg.Admin.Listen, ""); err != nil {
 		return err
 	}
@@ -193,15 +209,28 @@ func (p *process) run(ctx context.Context) error {
 	if p.ninep != nil {
 		ninepFailed = p.ninep.failed
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-p.vol.Done():
-		return p.vol.Err()
-	case err := <-nbdFailed:
-		return err
-	case err := <-ninepFailed:
-		return err
+	var unmounted <-chan struct{}
+	if p.fuse != nil {
+		unmounted = p.fuse.Done()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.vol.Done():
+			return p.vol.Err()
+		case err := <-nbdFailed:
+			return err
+		case err := <-ninepFailed:
+			return err
+		case <-unmounted:
+			if p.untilUnmounted {
+				p.log.Info("unmounted; stopping")
+				return nil
+			}
+			p.log.Warn("somebody unmounted the volume; the other servers go on", "mountpoint", p.cfg.FUSE.Mountpoint)
+			unmounted = nil
+		}
 	}
 }
 
@@ -211,6 +240,9 @@ func (p *process) close(context.Context) error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Volume.StopTimeout)
 	defer cancel()
 	var stopping sync.WaitGroup // all at once: each waits for its own clients
+	if p.fuse != nil {
+		stopping.Go(func() { stopFUSE(ctx, p.fuse, p.vol.Err() != nil, p.log) })
+	}
 	if p.nbd != nil {
 		stopping.Go(func() { p.nbd.shutdown(ctx, p.vol.Err() != nil) })
 	}

@@ -8,6 +8,7 @@ import (
 
 	"zerofs/config"
 	"zerofs/engine/volume"
+	"zerofs/servers/fuse"
 	"zerofs/servers/nbd"
 	"zerofs/servers/ninep"
 	"zerofs/tiers/object"
@@ -26,6 +27,7 @@ type statusReport struct {
 	Requests       *object.Counts `json:"requests"`
 	Listeners      []string       `json:"listeners"`
 	NBD            *nbd.Stats     `json:"nbd"`
+	FUSE           *fuse.Stats    `json:"fuse"` // null without a mount
 	Devices        []deviceReport `json:"devices"`
 	NineP          *ninepReport   `json:"ninep"` // null: not served
 }
@@ -52,6 +54,7 @@ type state struct {
 	vol      *volume.Volume
 	nbd      *nbdServers
 	ninep    *ninepServers
+	fuse     *fuse.Server
 	serving  bool // every listener is open
 	stopping bool
 }
@@ -62,6 +65,7 @@ func (s *state) setStore(store object.Store) { s.mu.Lock(); s.store = store; s.m
 func (s *state) setVolume(v *volume.Volume)  { s.mu.Lock(); s.vol = v; s.mu.Unlock() }
 func (s *state) setNBD(n *nbdServers)        { s.mu.Lock(); s.nbd = n; s.mu.Unlock() }
 func (s *state) setNineP(n *ninepServers)    { s.mu.Lock(); s.ninep = n; s.mu.Unlock() }
+func (s *state) setFUSE(f *fuse.Server)      { s.mu.Lock(); s.fuse = f; s.mu.Unlock() }
 func (s *state) setServing()                 { s.mu.Lock(); s.serving = true; s.mu.Unlock() }
 func (s *state) setStopping()                { s.mu.Lock(); s.stopping = true; s.mu.Unlock() }
 
@@ -70,7 +74,7 @@ func (s *state) Status() any { return s.report() }
 
 func (s *state) report() statusReport {
 	s.mu.Lock()
-	store, vol, srv, files, serving, stopping := s.store, s.vol, s.nbd, s.ninep, s.serving, s.stopping
+	store, vol, srv, files, mount, serving, stopping := s.store, s.vol, s.nbd, s.ninep, s.fuse, s.serving, s.stopping
 	s.mu.Unlock()
 	r := statusReport{Version: version(), PID: os.Getpid(), URL: s.cfg.Volume.URL, Phase: "opening", Listeners: []string{}, Devices: []deviceReport{}}
 	what, d := s.waits.now()
@@ -90,6 +94,10 @@ func (s *state) report() statusReport {
 	}
 	if files != nil {
 		r.NineP = &ninepReport{Listeners: files.addrs, Stats: files.server.Stats()}
+	}
+	if mount != nil {
+		st := mount.Stats()
+		r.FUSE = &st
 	}
 	if s.cfg.NBD != nil {
 		for _, d := range s.cfg.NBD.Devices {

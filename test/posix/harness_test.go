@@ -303,8 +303,6 @@ func (e *env) fsType() int64 {
 	return int64(st.Type)
 }
 
-const fuseMagic = 0x65735546
-
 func (e *env) skip(format string, args ...any) { panic(skipped{fmt.Sprintf(format, args...)}) }
 
 func long(n int) string { return strings.Repeat("n", n) }
