@@ -116,6 +116,11 @@ func openEngine(t testing.TB, opts Options, log *fakeLog) *Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if e.failed.Load() == nil && e.guard.state.Load()&1 == 0 {
+			if _, err := e.Check(context.Background(), true, func(p Problem) { t.Errorf("check: %s", p) }); err != nil {
+				t.Errorf("check: %v", err)
+			}
+		}
 		if err := e.Close(); err != nil && !errors.Is(err, ErrClosed) {
 			t.Errorf("close: %v", err)
 		}

@@ -17,6 +17,14 @@ func create(t testing.TB, e *Engine, dir Ino, name string, f NewFile) Ino {
 	return made.Ino
 }
 
+// checkTree fails the test for each problem of the tree, every chunk read.
+func checkTree(t testing.TB, e *Engine) {
+	t.Helper()
+	if _, err := e.Check(t.Context(), true, func(p Problem) { t.Errorf("check: %s", p) }); err != nil {
+		t.Errorf("check: %v", err)
+	}
+}
+
 // settle waits until unlinked files without users are removed.
 func settle(t testing.TB, e *Engine) {
 	t.Helper()

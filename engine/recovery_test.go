@@ -248,15 +248,6 @@ func TestAppendFails(t *testing.T) {
 	}
 }
 
-func mustLookup(t *testing.T, e *Engine, dir Ino, name string) Ino {
-	t.Helper()
-	ino, _, err := e.Lookup(context.Background(), nil, dir, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ino
-}
-
 // TestFailure checks what happens when the log and the tree can no longer agree.
 func TestFailure(t *testing.T) {
 	ctx := context.Background()
