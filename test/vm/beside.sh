@@ -28,6 +28,9 @@ interval = "1s"
 [servers.nbd]
 listen = ["10.99.0.1:10809"]
 insecure = true # the network of this namespace
+[servers.ninep]
+listen = ["10.99.0.1:5564"]
+insecure = true
 C
 	for i in 0 1 2; do printf '[[servers.nbd.device]]\nname = "disk%d"\nsize = "2GiB"\nport = %d\n' $i $((10810 + i)); done
 }
