@@ -37,12 +37,10 @@ type Created struct {
 // Change is an inode's attributes just before and just after a change, taken atomically with it.
 type Change struct{ Before, After Attr }
 
-func (f *NewFile) check(c *Cred) error {
+func (f *NewFile) check() error {
 	switch {
 	case !f.Type.valid():
 		return fmt.Errorf("engine: create a file of type %d: %w", f.Type, errInvalid)
-	case (f.Type == TypeChar || f.Type == TypeBlock) && !c.root():
-		return fmt.Errorf("engine: create a device: %w", ErrPerm)
 	case f.Type != TypeSymlink:
 		return nil
 	case f.Target == "":
@@ -83,7 +81,7 @@ func (e *Engine) Create(ctx context.Context, c *Cred, dir Ino, name string, f Ne
 			}
 			return made, err
 		}
-		if err := f.check(c); err != nil {
+		if err := f.check(); err != nil {
 			return Created{}, err
 		}
 		made, err = e.createAt(ctx, c, n, version, name, &f)
@@ -137,6 +135,9 @@ func (e *Engine) createAt(ctx context.Context, c *Cred, dir *node, version uint6
 	}
 	if err := c.mayAdd(dir); err != nil {
 		return Created{}, err
+	}
+	if (f.Type == TypeChar || f.Type == TypeBlock) && !c.root() {
+		return Created{}, fmt.Errorf("engine: directory %d: make device %q: %w", dir.ino, name, ErrPerm)
 	}
 	if err := mayHold(dir, name, f.Type); err != nil {
 		return Created{}, err
