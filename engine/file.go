@@ -11,6 +11,15 @@ import (
 // Read fills p from off and returns how much of it lies below the end of the file. Of a write that
 // runs meanwhile, each chunk shows either all or nothing. Permission was checked by Open.
 func (e *Engine) Read(ctx context.Context, ino Ino, p []byte, off int64) (int, error) {
+	return e.readFile(ctx, ino, p, off, true)
+}
+
+// ReadNoAtime is Read that leaves the access time: O_NOATIME.
+func (e *Engine) ReadNoAtime(ctx context.Context, ino Ino, p []byte, off int64) (int, error) {
+	return e.readFile(ctx, ino, p, off, false)
+}
+
+func (e *Engine) readFile(ctx context.Context, ino Ino, p []byte, off int64, touch bool) (int, error) {
 	n, err := e.open(ctx, ino, TypeRegular)
 	if err != nil {
 		return 0, err
@@ -19,7 +28,9 @@ func (e *Engine) Read(ctx context.Context, ino Ino, p []byte, off int64) (int, e
 	if off < 0 {
 		return 0, fmt.Errorf("engine: inode %d: read at %d: %w", ino, off, errInvalid)
 	}
-	e.accessed(n)
+	if touch {
+		e.accessed(n)
+	}
 	size := int64(n.attr.Load().Size)
 	if off >= size {
 		return 0, nil

@@ -121,16 +121,17 @@ func (e *Engine) openNode(ctx context.Context, c *Cred, n *node, access uint32, 
 // relatime is how long an access time that is later than the last change is left as it is.
 const relatime = int64(24 * time.Hour)
 
+// AtimeDue reports whether a read at now sets the access time: relatime.
+func (a *Attr) AtimeDue(now int64) bool {
+	return a.Atime <= a.Mtime || a.Atime <= a.Ctime || now-a.Atime >= relatime
+}
+
 // accessed is told of each read. Access times follow relatime: they are set if they are not later than
 // the last change, or old. They are stored with the next change, or before the node is forgotten.
 func (e *Engine) accessed(n *node) {
-	a := n.attr.Load()
-	at := max(a.Atime, n.atime.Load())
+	a := n.current()
 	now := nanos(e.opts.Now())
-	if at > a.Mtime && at > a.Ctime && now-at < relatime {
-		return
-	}
-	if now > at && n.atime.Swap(now) == 0 {
+	if a.AtimeDue(now) && now > a.Atime && n.atime.Swap(now) == 0 {
 		e.touched(n)
 	}
 }

@@ -125,6 +125,9 @@ func (fs *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *f
 			}
 			set.Size = nil
 		}
+		if set.AtimeNow && in.Mtime == in.Ctime && in.Mtimensec == in.Ctimensec { // both now, by the kernel's clock
+			set.Atime, set.AtimeNow = set.Mtime, false
+		}
 		cred = &fs.creds.root
 	}
 	ch, _, err := fs.engine.SetAttr(r, cred, r.ino(), set)

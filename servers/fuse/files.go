@@ -28,10 +28,14 @@ func accessOf(flags uint32) uint32 {
 }
 
 // openFlags are what the kernel may do with an open file: keep its pages, since what others change is
-// taken from it. What the clients of a block device write is not told.
-func (fs *fileSystem) openFlags(a *engine.Attr) uint32 {
-	if fs.opts.DirectIO || a.Device() {
+// taken from it. What the clients of a block device write is not told. Where a read sets the access time
+// (the first one after a change) the pages go, for of a read from the cache nobody is told either.
+func (fs *fileSystem) openFlags(a *engine.Attr, flags uint32) uint32 {
+	switch reads := accessOf(flags)&fuse.W_OK == 0 && flags&unix.O_NOATIME == 0; {
+	case fs.opts.DirectIO || a.Device():
 		return fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
+	case reads && a.Size > 0 && a.AtimeDue(fs.opts.Now().UnixNano()):
+		return 0
 	}
 	return fuse.FOPEN_KEEP_CACHE
 }
@@ -43,7 +47,7 @@ func (r *request) open(ino engine.Ino, flags uint32) (openFlags uint32, err erro
 		return 0, err
 	}
 	r.fs.engine.Release(ino)
-	return r.fs.openFlags(&a), nil
+	return r.fs.openFlags(&a, flags), nil
 }
 
 // Open opens a file.
@@ -68,7 +72,7 @@ func (fs *fileSystem) Create(cancel <-chan struct{}, in *fuse.CreateIn, name str
 	if st != fuse.OK {
 		return st
 	}
-	out.Fh, out.OpenFlags = fs.handles.next(), fs.openFlags(&made.Attr)
+	out.Fh, out.OpenFlags = fs.handles.next(), fs.openFlags(&made.Attr, in.Flags)
 	if !made.Existed { // whoever makes a file may use it, whatever its mode
 		return st
 	}
@@ -126,14 +130,8 @@ func (d *data) Done() {
 func (fs *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	r := fs.begin(cancel, &in.InHeader)
 	defer r.end()
-	n, fast := fs.engine.TryRead(r.ino(), buf, int64(in.Offset))
-	var err error
-	if fast {
-		fs.counts.fastReads.Add(1)
-	} else {
-		n, err = fs.engine.Read(r, r.ino(), buf, int64(in.Offset))
-	}
 	fs.counts.reads.Add(1)
+	n, err := r.read(buf, int64(in.Offset), in.Flags&unix.O_NOATIME != 0)
 	if st := r.answer("read", err); st != fuse.OK {
 		return nil, st
 	}
@@ -141,6 +139,18 @@ func (fs *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) 
 	d := datas.Get().(*data)
 	d.p = buf[:n]
 	return d, fuse.OK
+}
+
+func (r *request) read(p []byte, off int64, noAtime bool) (int, error) {
+	e := r.fs.engine
+	if noAtime {
+		return e.ReadNoAtime(r, r.ino(), p, off)
+	}
+	if n, ok := e.TryRead(r.ino(), p, off); ok {
+		r.fs.counts.fastReads.Add(1)
+		return n, nil
+	}
+	return e.Read(r, r.ino(), p, off)
 }
 
 // Write writes. What the kernel says of the end of a file that is open for appending may be old.

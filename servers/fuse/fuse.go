@@ -30,6 +30,7 @@ type Engine interface {
 	Open(ctx context.Context, c *engine.Cred, ino engine.Ino, access uint32, trunc bool) (engine.Attr, journal.LSN, error)
 	TryRead(ino engine.Ino, p []byte, off int64) (int, bool)
 	Read(ctx context.Context, ino engine.Ino, p []byte, off int64) (int, error)
+	ReadNoAtime(ctx context.Context, ino engine.Ino, p []byte, off int64) (int, error)
 	Write(ctx context.Context, c *engine.Cred, ino engine.Ino, p []byte, off int64) (engine.Change, journal.LSN, error)
 	Append(ctx context.Context, c *engine.Cred, ino engine.Ino, p []byte) (int64, engine.Change, journal.LSN, error)
 	Fallocate(ctx context.Context, c *engine.Cred, ino engine.Ino, mode engine.FallocMode, off, n int64) (journal.LSN, error)

@@ -73,6 +73,8 @@ var timesCases = []timesCase{
 	{name: "read", do: func(e *env) { e.pread(e.open("d/f", unix.O_RDONLY, 0), 3, 0) }, file: "a"},
 	{name: "read of a file that was just written", do: func(e *env) { e.pread(e.open("d/f", unix.O_RDONLY, 0), 3, 0) }, file: "a",
 		prepare: func(e *env) { e.file("d/f", "0123456789") }},
+	{name: "read of whole pages that were just written", do: func(e *env) { e.pread(e.open("d/f", unix.O_RDONLY, 0), 3, 0) }, file: "a",
+		prepare: func(e *env) { e.file("d/f", strings.Repeat("x", 100000)) }},
 	{name: "read with O_NOATIME", do: func(e *env) { e.pread(e.open("d/f", unix.O_RDONLY|unix.O_NOATIME, 0), 3, 0) }},
 	{name: "write", do: func(e *env) { e.write(e.open("d/f", unix.O_WRONLY, 0), "xyz") }, file: "mc"},
 	{name: "append", do: func(e *env) { e.write(e.open("d/f", unix.O_WRONLY|unix.O_APPEND, 0), "xyz") }, file: "mc"},
