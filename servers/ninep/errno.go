@@ -34,8 +34,8 @@ const (
 // Error names the number.
 func (e errno) Error() string { return "ninep: errno " + strconv.Itoa(int(e)) }
 
-// linux are the numbers of the host's errors.
-var linux = map[syscall.Errno]errno{
+// numbers are those of the host's errors.
+var numbers = map[syscall.Errno]errno{
 	syscall.EPERM: 1, syscall.ENOENT: errNotExist, syscall.EIO: errIO, syscall.ENXIO: errNoDevice, syscall.E2BIG: errTooBig,
 	syscall.EBADF: errBadFid, syscall.EAGAIN: 11, syscall.ENOMEM: errNoMemory, syscall.EACCES: 13, syscall.EBUSY: errBusy,
 	syscall.EEXIST: 17, syscall.EXDEV: 18, syscall.ENOTDIR: errNotDir, syscall.EISDIR: errIsDir, syscall.EINVAL: errInvalid,
@@ -51,7 +51,7 @@ func wireErrno(err error) errno {
 	if errors.As(err, &e) {
 		return e
 	}
-	if n, ok := linux[servers.Errno(err)]; ok {
+	if n, ok := numbers[servers.Errno(err)]; ok {
 		return n
 	}
 	return errIO

@@ -12,7 +12,7 @@ import (
 // Limits of fids.
 const (
 	maxFids  = 4 << 20   // of a server; of one connection half as many
-	maxHolds = 256 << 10 // of a server: fids that are not open and keep their inode; of one connection a quarter
+	maxHolds = 128 << 10 // of a server: fids that are not open and keep their inode; of one connection a quarter
 )
 
 // fid is a file that a client has a number for. What it says does not change: a message that makes
