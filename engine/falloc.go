@@ -79,23 +79,23 @@ func (e *Engine) touchContent(ctx context.Context, c *Cred, n *node, change func
 // punchFile makes a range of a file read as zeros and gives its space back. The size stays.
 func (e *Engine) punchFile(ctx context.Context, c *Cred, n *node, off, length int64) (lsn journal.LSN, err error) {
 	piece := groupsMax * groupChunks * int64(e.opts.ChunkSize)
-	size := int64(n.attr.Load().Size)
-	end := min(off+length, size)
-	if off >= end { // nothing is there
-		off, end = size, size
-	}
-	for first := true; first || off < end; first = false {
-		k := min(end-off, piece-off%piece)
-		lsn, err = e.punchPiece(ctx, c, n, off, k)
+	for {
+		k := min(length, int64(n.attr.Load().Size)-off, piece-off%piece)
+		part, err := e.punchPiece(ctx, c, n, off, max(k, 0))
 		if errors.Is(err, errChanged) {
 			continue
 		}
 		if err != nil {
 			return 0, err
 		}
-		off += k
+		lsn = part
+		if k <= 0 { // nothing is there
+			return lsn, nil
+		}
+		if off, length = off+k, length-k; length == 0 || off >= int64(n.attr.Load().Size) {
+			return lsn, nil
+		}
 	}
-	return lsn, nil
 }
 
 // punchPiece punches what goes into one record, which may be nothing but the times.
