@@ -117,26 +117,30 @@ func (w *watcher) run(fs *fileSystem) {
 		return
 	case <-w.cancel:
 	}
-	if !w.prompt && !w.awaitDeath(fs) {
-		return
+	err := errInterrupted
+	if !w.prompt {
+		err = w.awaitDeath(fs)
 	}
-	w.r.fail(errInterrupted)
+	if err != nil {
+		w.r.fail(err)
+	}
 }
 
-// awaitDeath returns true when the caller is being killed, false when the request ended before.
-func (w *watcher) awaitDeath(fs *fileSystem) bool {
+// awaitDeath returns why the request has to end: its caller is being killed, or everything ends; nil when it
+// ended by itself.
+func (w *watcher) awaitDeath(fs *fileSystem) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
 		case <-w.r.finished:
-			return false
+			return nil
 		case <-fs.life.Done():
-			return true
+			return context.Cause(fs.life)
 		case <-t.C:
 		}
 		if fs.creds.dying(w.tid) {
-			return true
+			return errInterrupted
 		}
 		t.Reset(dyingCheck)
 	}
