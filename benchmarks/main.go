@@ -37,8 +37,9 @@ type bench struct {
 	rand     *rand.Rand
 	now      string // the row being measured; its directories carry the name
 	dirs     int
-	peaks    int64  // highest resident set of any volume, beyond the memory tier
-	profiles string // directory for CPU profiles; empty: none
+	peaks    int64         // highest resident set of any volume, beyond the memory tier
+	profiles string        // directory for CPU profiles; empty: none
+	cpu      time.Duration // that zerofs used in what was profiled since takeCPU
 }
 
 func main() {
@@ -238,6 +239,15 @@ func scale[T any](b *bench, full, small T) T {
 
 // profile takes a CPU profile of the volume while f runs, if profiles are wanted.
 func (b *bench) profile(s *rig.Server, seconds int, f func() error) error {
+	before, err := s.CPU()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if after, err := s.CPU(); err == nil {
+			b.cpu += after - before
+		}
+	}()
 	if b.profiles == "" {
 		return f()
 	}
@@ -249,9 +259,16 @@ func (b *bench) profile(s *rig.Server, seconds int, f func() error) error {
 		}
 		done <- err
 	}()
-	err := f()
+	err = f()
 	if perr := <-done; err == nil {
 		err = perr
 	}
 	return err
+}
+
+// takeCPU returns what zerofs used of the processors per operation, and begins anew.
+func (b *bench) takeCPU(ops float64) string {
+	used := b.cpu
+	b.cpu = 0
+	return fmt.Sprintf("zerofs used %.0f µs of CPU per request", float64(used.Microseconds())/max(ops, 1))
 }

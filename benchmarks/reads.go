@@ -68,7 +68,7 @@ func (b *bench) readMemory() ([]result, error) {
 	hits, misses := after.Volume.Memory.Hits-before.Volume.Memory.Hits, after.Volume.Memory.Misses-before.Volume.Memory.Misses
 	r := atLeast(b.now, "4 KiB random reads from memory, 32 in flight, against nbdkit's memory plugin", 0.9, ours/theirs)
 	r = r.sides(fmt.Sprintf("%.1f k/s", ours/rounds/1e3), fmt.Sprintf("%.1f k/s", theirs/rounds/1e3))
-	return []result{r.note("%.1f %% hits", 100*float64(hits)/float64(max(hits+misses, 1)))}, nil
+	return []result{r.note("%.1f %% hits; %s", 100*float64(hits)/float64(max(hits+misses, 1)), b.takeCPU(ours*float64(seconds)))}, nil
 }
 
 // nbdkit starts the memory plugin and returns its socket.
@@ -164,7 +164,7 @@ func (b *bench) readNVMe() ([]result, error) {
 	}
 	p, q := ours/took, theirs/(float64(rounds)*each.Seconds())
 	r := atLeast(b.now, "4 KiB random reads from NVMe, 16 in flight, against raw", 0.3, p/q)
-	return []result{r.sides(fmt.Sprintf("%.1f k/s", p/1e3), fmt.Sprintf("%.1f k/s", q/1e3))}, nil
+	return []result{r.sides(fmt.Sprintf("%.1f k/s", p/1e3), fmt.Sprintf("%.1f k/s", q/1e3)).note("%s", b.takeCPU(ours))}, nil
 }
 
 // readCold: 1 GiB read in 1 MiB requests, 4 in flight, by a host that has nothing of it, through a

@@ -50,7 +50,7 @@ func (b *bench) fuaOne() ([]result, error) {
 	}
 	p, q := nbdclient.Percentile(ours, 0.5), nbdclient.Percentile(theirs, 0.5)
 	r := atMost(b.now, "4 KiB FUA write, one at a time: p50 / raw", 1.6, float64(p)/float64(q))
-	return []result{r.sides(micros(ours), micros(theirs))}, nil
+	return []result{r.sides(micros(ours), micros(theirs)).note("%s", b.takeCPU(float64(len(ours))))}, nil
 }
 
 // micros tells p50 and p99.
@@ -115,7 +115,7 @@ func (b *bench) fuaMany() ([]result, error) {
 	}
 	p, q := ours/ourTime, theirs/theirTime
 	r := atLeast(b.now, "4 KiB FUA writes, 64 in flight: per second / raw group commit", 0.5, p/q)
-	return []result{r.sides(fmt.Sprintf("%.1f k/s", p/1e3), fmt.Sprintf("%.1f k/s", q/1e3))}, nil
+	return []result{r.sides(fmt.Sprintf("%.1f k/s", p/1e3), fmt.Sprintf("%.1f k/s", q/1e3)).note("%s", b.takeCPU(ours))}, nil
 }
 
 // writeSequential: 1 MiB writes, 4 in flight, then FLUSH, on a part of the device never written
@@ -146,7 +146,7 @@ func (b *bench) writeSequential() ([]result, error) {
 	}
 	mbs := func(d time.Duration) string { return fmt.Sprintf("%.0f MB/s", rounds*float64(size)/1e6/d.Seconds()) }
 	r := atLeast(b.now, "1 MiB sequential writes to the end of a FLUSH, against raw", 0.3, theirs.Seconds()/ours.Seconds())
-	return []result{r.sides(mbs(ours), mbs(theirs))}, nil
+	return []result{r.sides(mbs(ours), mbs(theirs)).note("%s", b.takeCPU(rounds*float64(size/mib)))}, nil
 }
 
 // writeAndFlush returns how long the load and a FLUSH after it took.

@@ -240,3 +240,25 @@ func (s *Server) Uploaded(limit time.Duration) error {
 	}
 	return fmt.Errorf("zerofs: not uploaded within %v", limit)
 }
+
+// CPU returns the processor time that the process has used so far.
+func (s *Server) CPU() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// After the name, which may hold anything: utime and stime are the 12th and 13th field, in ticks of 10 ms.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("rig: %d fields in the process's stat", len(fields))
+	}
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}

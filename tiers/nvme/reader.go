@@ -105,6 +105,11 @@ func (r *Reader) readFrames(p []byte, off int64) (int, error) {
 		return n, nil
 	}
 	count := min((skip+len(p)+seal.FrameData-1)/seal.FrameData, blockFrames)
+	if count < aheadFrames && first > 0 && frames.has(r.table.serial, first-1) {
+		count = aheadFrames
+	}
+	last := seal.Frames(r.size) - 1
+	count = int(min(uint64(count), last-first+1))
 	at := seal.HeaderSize + int64(first)*seal.FrameSize
 	stored := int(min(int64(count)*seal.FrameSize, r.table.stored-at))
 	buf := disk.GetBuf(int(onDisk(int64(stored))))
@@ -113,10 +118,12 @@ func (r *Reader) readFrames(p []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("frames %d to %d: %w", first, first+uint64(count)-1, noEOF(err))
 	}
 	done := 0
-	last := seal.Frames(r.size) - 1
 	for i := range count {
 		sealed := buf[i*seal.FrameSize : min((i+1)*seal.FrameSize, stored)]
 		n, err := r.openFrame(p[done:], sealed, first+uint64(i), skip, first+uint64(i) == last)
+		if err != nil && done == len(p) {
+			break // ahead of what was asked for: whoever asks for it will be told
+		}
 		if err != nil {
 			return done, err
 		}
@@ -126,7 +133,8 @@ func (r *Reader) readFrames(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// openFrame copies the frame's plaintext from skip on to p; straight into p where all of it fits.
+// openFrame copies the frame's plaintext from skip on to p, straight into p where all of it fits, and
+// remembers what p does not take.
 func (r *Reader) openFrame(p, sealed []byte, frame uint64, skip int, last bool) (int, error) {
 	if n := len(sealed) - seal.Overhead; skip == 0 && len(p) >= n {
 		_, err := r.file.seal.Open(p[:0:n], sealed, frame, last)
