@@ -40,6 +40,12 @@ powercut: ## forty power cuts on ext4 and on xfs, below journal and NVMe tier (r
 	test/lossydisk/lossydisk.sh check
 	CGO_ENABLED=0 ZEROFS_POWERCUTS=40 $(GO) test ./test/e2e -run TestPowerCut -count=1 -v -timeout 60m
 
+mount-work: ## Go's own tree unpacked and cmd/go built on a mount, beside the local disk (root)
+	CGO_ENABLED=0 ZEROFS_WORK=1 $(GO) test ./test/e2e -run TestGoToolchain -count=1 -v -timeout 30m
+
+bin/posix.test: ## a static binary of the POSIX table, for any mount: ZEROFS_POSIX_DIR=/mnt bin/posix.test
+	CGO_ENABLED=0 $(GO) test -c -o bin/posix.test ./test/posix
+
 vm-test: ## a Linux kernel's own NBD client: ext4, xfs, btrfs, discard, the server's death (root)
 	CGO_ENABLED=0 $(GO) build -o bin/zerofs ./cmd/zerofs
 	test/vm/vm.sh test/vm/kernel.sh
@@ -68,4 +74,4 @@ golden: ## rewrite the golden files of all formats; review the diff
 bin/versitygw: ## the S3 server that tests run against
 	GOBIN=$(CURDIR)/bin CGO_ENABLED=0 $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
-.PHONY: help build test race race-short crash sim e2e outage powercut vm-test vm-test-zfs lint fuzz bench golden
+.PHONY: help build bin/posix.test test race race-short crash sim e2e outage powercut mount-work vm-test vm-test-zfs lint fuzz bench golden

@@ -65,7 +65,7 @@ var errUnmounted = errors.New("fuse: unmounted")
 // removed first.
 func Mount(ctx context.Context, o Options) (*Server, error) {
 	fs := newFileSystem(o)
-	if err := clearDead(ctx, o.Mountpoint, fs.log); err != nil {
+	if err := prepare(ctx, o.Mountpoint, fs.log); err != nil {
 		return nil, fmt.Errorf("fuse: %s: %w", o.Mountpoint, err)
 	}
 	srv, err := fuse.NewServer(fs, o.Mountpoint, mountOptions(&fs.opts, fs.log))
@@ -145,11 +145,14 @@ func mountFlags(o *Options) uintptr {
 	return flags
 }
 
-// clearDead removes mounts whose server has died without unmounting.
-func clearDead(ctx context.Context, dir string, log *slog.Logger) error {
+// prepare removes mounts whose server has died without unmounting, and wants a directory below them.
+func prepare(ctx context.Context, dir string, log *slog.Logger) error {
 	for range 16 {
 		var st unix.Stat_t
 		err := unix.Stat(dir, &st)
+		if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return unix.ENOTDIR
+		}
 		if !errors.Is(err, unix.ENOTCONN) {
 			return err
 		}
@@ -226,7 +229,7 @@ const unmountRetry = 50 * time.Millisecond
 
 func unmount(ctx context.Context, dir string, log *slog.Logger) error {
 	if unix.Geteuid() != 0 {
-		return detach(ctx, dir)
+		return errors.Join(writeBack(dir), detach(ctx, dir))
 	}
 	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
 	for range 4 {
@@ -238,7 +241,17 @@ func unmount(ctx context.Context, dir string, log *slog.Logger) error {
 		err = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
 	}
 	log.Warn("the mount is in use; it leaves the tree now and ends with its last user", "mountpoint", dir)
-	return detach(ctx, dir)
+	return errors.Join(writeBack(dir), detach(ctx, dir))
+}
+
+// writeBack has the kernel write the pages that it still has. umount(2) does so by itself, detaching does not.
+func writeBack(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Syncfs(fd)
 }
 
 // Stats returns the counters.

@@ -93,3 +93,44 @@ func TestSQLite(t *testing.T) {
 		})
 	}
 }
+
+// TestGoToolchain unpacks Go's tree on a mount, builds cmd/go there with its cache there too, and wants what a build on
+// the local disk gives. It takes minutes: make mount-work.
+func TestGoToolchain(t *testing.T) {
+	if os.Getenv("ZEROFS_WORK") == "" {
+		t.Skip("make mount-work runs it")
+	}
+	needFUSE(t, "go", "cp", "tar")
+	goroot := strings.TrimSpace(in(t, "/", "go", "env", "GOROOT"))
+	p, _ := fileStore(t)
+	h := newHost(t, p, settings{})
+	m := h.mountVolume()
+	build := func(dir string) string {
+		t.Helper()
+		root := filepath.Join(dir, "go")
+		must(t, os.MkdirAll(filepath.Join(root, "pkg"), 0o755))
+		archive := filepath.Join(tempDir(t), "go.tar")
+		in(t, goroot, "tar", "cf", archive, "src", "lib", "VERSION", "go.env", "pkg/include", "pkg/tool")
+		in(t, root, "tar", "xf", archive)
+		out := filepath.Join(dir, "go.out")
+		cmd := exec.Command(filepath.Join(goroot, "bin", "go"), "build", "-trimpath", "-buildvcs=false", "-o", out, "cmd/go")
+		cmd.Dir = filepath.Join(root, "src")
+		cmd.Env = append(os.Environ(), "GOROOT="+root, "GOCACHE="+filepath.Join(dir, "cache"), "GOTMPDIR="+dir, "CGO_ENABLED=0", "GOFLAGS=", "GOTOOLCHAIN=local")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("go build in %s: %v\n%s", dir, err, text)
+		}
+		return out
+	}
+	local := tempDir(t)
+	want, got := build(local), build(m.dir)
+	same(t, "on the mount", sums(t, filepath.Join(m.dir, "go")), sums(t, filepath.Join(local, "go")))
+	a, err := os.ReadFile(want)
+	must(t, err)
+	b, err := os.ReadFile(got)
+	must(t, err)
+	if string(a) != string(b) {
+		t.Errorf("the builds differ: %d and %d bytes", len(a), len(b))
+	}
+	in(t, "/", got, "version")
+	m.stop()
+}
