@@ -72,6 +72,7 @@ func (c *checker) volume(doc *file) Volume {
 		StopTimeout: c.duration("volume.stop_timeout", doc.Volume.StopTimeout, DefaultStopTimeout, time.Second),
 	}
 	c.url("volume.url", v.URL)
+	v.MaxSize = c.size("volume.max_size", doc.Volume.MaxSize, 0, 1<<20)
 	if doc.Volume.ChunkSize != "" {
 		v.ChunkSize = c.size("volume.chunk_size", doc.Volume.ChunkSize, 0, 0)
 		if v.ChunkSize < 4<<10 || v.ChunkSize > 64<<10 || v.ChunkSize&(v.ChunkSize-1) != 0 {

@@ -38,6 +38,7 @@ type Volume struct {
 	Password    Secret
 	StopTimeout time.Duration
 	ChunkSize   int64  // bytes, a power of two from 4 KiB to 64 KiB; zero: the volume's own
+	MaxSize     int64  // bytes of data that it may hold; zero: no bound
 	Cipher      string // chacha20poly1305, aes256gcm or empty: the volume's own
 	Compression string // minlz, none or empty: the volume's own
 }

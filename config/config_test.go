@@ -65,6 +65,7 @@ url = "file:///srv/v"
 password = "p${A}q"
 stop_timeout = "90s"
 chunk_size = "8KiB"
+max_size = "2TiB"
 cipher = "aes256gcm"
 compression = "none"
 [tiers.object]
@@ -123,7 +124,7 @@ format = "json"
 	no := false
 	in := func(n string) string { return filepath.Join(dir, n) }
 	want := &Config{
-		Volume: Volume{URL: "file:///srv/v", Password: `p"${X}q`, StopTimeout: 90 * time.Second, ChunkSize: 8192, Cipher: "aes256gcm", Compression: "none"},
+		Volume: Volume{URL: "file:///srv/v", Password: `p"${X}q`, StopTimeout: 90 * time.Second, ChunkSize: 8192, MaxSize: 2 << 40, Cipher: "aes256gcm", Compression: "none"},
 		Object: Object{Endpoint: "http://127.0.0.1:9000", Region: "eu-1", AccessKeyID: "id", SecretAccessKey: "s", AllowHTTP: true, PathStyle: &no},
 		Memory: Memory{Size: 1 << 30}, NVMe: NVMe{Dir: in("nvme"), Size: 3 << 29},
 		Journal:   Journal{Dir: filepath.Join(filepath.Dir(dir), "journal"), Size: 128 << 20, Durability: "object"},

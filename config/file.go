@@ -20,6 +20,7 @@ type file struct {
 		PasswordFile string `toml:"password_file"`
 		StopTimeout  string `toml:"stop_timeout"`
 		ChunkSize    string `toml:"chunk_size"`
+		MaxSize      string `toml:"max_size"`
 		Cipher       string `toml:"cipher"`
 		Compression  string `toml:"compression"`
 	} `toml:"volume"`

@@ -25,6 +25,7 @@ type txn struct {
 	next     int // offset of the next inode's number, or 0
 	usage    int // offset of the volume's usage, or 0
 	delta    usage
+	counts   bool // it only tells what is used already
 	counted  bool // marks are kept
 	marks    []mark
 	watched  watched

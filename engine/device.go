@@ -126,6 +126,7 @@ func (d *Device) Close() {
 		d.n.dir.Lock()
 		d.n.devices--
 		d.n.dir.Unlock()
+		d.e.recount(d.n, d.n.counted.Load(), nanos(d.e.opts.Now()))
 		d.e.release(d.n)
 	})
 }

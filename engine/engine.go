@@ -26,6 +26,7 @@ type Engine struct {
 
 	dentries dentryCache
 	touch    touches
+	counting recounts
 
 	watchers atomic.Pointer[[]*watcher] // nil: none
 
@@ -72,6 +73,7 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	e.dentries.init(int(opts.MetadataCache / 2 / dentryBytes))
 	e.reaper.wake = make(chan struct{}, 1)
 	e.touch.wake = make(chan struct{}, 1)
+	e.counting.wake = make(chan struct{}, 1)
 	e.pools.init(opts.ChunkSize)
 	e.guard.init()
 	e.life, e.endLife = context.WithCancelCause(context.Background())
@@ -191,8 +193,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.reclaimOrphans(ctx); err != nil {
 		return err
 	}
-	e.bg.Add(2)
+	e.bg.Add(3)
 	go e.reap()
+	go e.keepCounted()
 	go e.keepTouched()
 	if e.opts.TidyAfter > 0 {
 		e.bg.Add(1)

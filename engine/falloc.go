@@ -130,6 +130,7 @@ func (e *Engine) punchPiece(ctx context.Context, c *Cred, n *node, off, length i
 	t.setContent(c, n, func(a *Attr) error { al.apply(a, e.opts.ChunkSize); return nil })
 	lsn, err := t.commit()
 	al.done(err == nil)
+	n.changed()
 	if err != nil {
 		return 0, err
 	}

@@ -165,6 +165,7 @@ func (e *Engine) writeFilePiece(ctx context.Context, c *Cred, n *node, p []byte,
 	})
 	lsn, err := t.commit()
 	al.done(err == nil)
+	n.changed()
 	if err != nil {
 		return 0, Change{}, 0, err
 	}

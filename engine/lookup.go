@@ -41,7 +41,7 @@ func (e *Engine) Lookup(ctx context.Context, c *Cred, dir Ino, name string) (Ino
 		version := n.version.Load()
 		child, _, err := e.child(ctx, n, name)
 		if err == nil {
-			attr := child.current()
+			attr := e.stat(child)
 			e.release(child)
 			return child.ino, attr, nil
 		}

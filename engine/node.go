@@ -42,6 +42,9 @@ type node struct {
 	meta        sync.Mutex
 	metaVersion atomic.Uint64 // counts those changes; it changes under meta only
 
+	written atomic.Bool  // a device, since it was counted
+	counted atomic.Int64 // when a count was last asked for, ns
+
 	allocs allocs // of a regular file, which of its chunks there are
 
 	streams streams // sequential readers

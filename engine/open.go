@@ -47,7 +47,7 @@ func (e *Engine) GetAttr(ctx context.Context, ino Ino) (Attr, error) {
 		return Attr{}, err
 	}
 	defer e.release(n)
-	return n.current(), nil
+	return e.stat(n), nil
 }
 
 // Access returns which of the asked bits c has.

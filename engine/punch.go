@@ -28,6 +28,7 @@ func (e *Engine) punch(ctx context.Context, n *node, off, length int64) (journal
 		return 0, err
 	}
 	h.publish(n.ino)
+	n.changed()
 	return lsn, nil
 }
 

@@ -73,7 +73,7 @@ func (e *Engine) readAttr(ctx context.Context, d *Entry) error {
 		return err
 	}
 	defer e.release(n)
-	d.Attr = n.current()
+	d.Attr = e.stat(n)
 	return nil
 }
 

@@ -67,6 +67,9 @@ func (e *Engine) resizeOnce(ctx context.Context, n *node, c *Cred, set *SetAttr)
 	t.change(n, c, set, func(a *Attr) { al.apply(a, e.opts.ChunkSize) })
 	lsn, err := t.commit()
 	al.done(err == nil)
+	if size < a.Size {
+		n.changed()
+	}
 	if err != nil {
 		return Change{}, 0, err
 	}

@@ -53,7 +53,7 @@ func (t *txn) fillUsage(repr []byte) error {
 		return nil
 	}
 	u := t.e.used.plus(t.delta)
-	if limit := t.e.opts.MaxSize; limit > 0 && t.delta.bytes > 0 && u.bytes > limit {
+	if limit := t.e.opts.MaxSize; limit > 0 && t.delta.bytes > 0 && !t.counts && u.bytes > limit {
 		return fmt.Errorf("%w: %d of %d bytes", ErrNoSpace, t.e.used.bytes, limit)
 	}
 	u.put(repr[t.usage:])

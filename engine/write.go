@@ -52,6 +52,7 @@ func (e *Engine) writePiece(ctx context.Context, n *node, p []byte, off int64) (
 	}
 	e.publish(n.ino, &w, len(p))
 	edges.publish(n.ino)
+	n.changed()
 	return lsn, nil
 }
 

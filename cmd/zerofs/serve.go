@@ -171,7 +171,7 @@ func (p *process) volumeOptions(sealed *seal.Volume) volume.Options {
 	c := p.cfg
 	return volume.Options{
 		Disk: disk.OS(), NVMeDir: c.NVMe.Dir, NVMeSize: c.NVMe.Size, JournalDir: c.Journal.Dir, JournalSize: c.Journal.Size,
-		MemorySize: c.Memory.Size, Store: p.store, Volume: sealed,
+		MemorySize: c.Memory.Size, MaxSize: c.Volume.MaxSize, Store: p.store, Volume: sealed,
 		Durability: map[string]fence.Durability{"local": fence.Local, "object": fence.Object}[c.Journal.Durability],
 		Interval:   c.Writeback.Interval,
 		Owner:      c.Fence.Owner, Lease: c.Fence.Lease,

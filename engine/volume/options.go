@@ -21,6 +21,7 @@ type Options struct {
 	JournalDir  string
 	JournalSize int64 // bytes
 	MemorySize  int64 // bytes of the memory tier; may be zero
+	MaxSize     int64 // bytes of data that the volume may hold; zero: no bound
 
 	Store  object.Store // retries reads by itself; conditional puts pass through
 	Volume *seal.Volume // as seal.OpenVolume returned it

@@ -271,7 +271,7 @@ func (v *Volume) openEngine(ctx context.Context) (err error) {
 	v.engine, err = engine.Open(ctx, engine.Options{
 		FS: v.tree, Dir: "", Log: &v.metered, Durable: v.durable, Gate: v.gate.wait, Memory: v.memory,
 		ChunkSize: int(o.Volume.ChunkSize), Compression: o.Volume.Compression,
-		MemTableSize: o.memTableSize(), MemTables: memTables, Now: o.Now, Logger: v.log, Fatal: v.fail,
+		MemTableSize: o.memTableSize(), MemTables: memTables, MaxSize: o.MaxSize, Now: o.Now, Logger: v.log, Fatal: v.fail,
 	})
 	return err
 }
