@@ -96,7 +96,6 @@ type checkedInode struct {
 	listed  uint64
 	cookie  uint64 // the highest
 	orphan  bool
-	xattrs  bool
 	target  bool
 	reached bool
 	account *account // set once its chunks were looked at
