@@ -11,7 +11,7 @@ import (
 // ProblemKind is what is wrong.
 type ProblemKind uint8
 
-// The kinds of problem. Those up to ProblemUsage can be repaired.
+// The kinds of problem.
 const (
 	ProblemDangling ProblemKind = iota // a name without an inode
 	ProblemEntry                       // a name that ReadDir does not show, or shows wrongly
@@ -44,6 +44,9 @@ type Problem struct {
 	Dir  Ino    // of a name
 	Name string // likewise
 	Text string
+
+	cookie uint64 // of a listed name
+	should *Attr  // what the inode's attributes should be
 }
 
 // String is a line for people.
@@ -90,7 +93,6 @@ type checker struct {
 type checkedInode struct {
 	attr    Attr
 	names   uint64 // that stand for it
-	parent  Ino    // the directory of the last of them
 	subdirs uint64 // of a directory
 	entries uint64
 	listed  uint64
@@ -99,6 +101,13 @@ type checkedInode struct {
 	target  bool
 	reached bool
 	account *account // set once its chunks were looked at
+}
+
+// wrong is problem for an inode that a change of its attributes puts right.
+func (c *checker) wrong(kind ProblemKind, ino Ino, in *checkedInode, change func(*Attr), format string, args ...any) {
+	a := in.attr
+	change(&a)
+	c.report(Problem{Kind: kind, Ino: ino, Text: fmt.Sprintf(format, args...), should: &a})
 }
 
 func (c *checker) problem(kind ProblemKind, ino Ino, format string, args ...any) {
@@ -132,6 +141,10 @@ func (c *checker) scan(prefix byte, fn func(key, value []byte) error) (err error
 		}
 	}
 	return it.Error()
+}
+
+func (c *checker) named(kind ProblemKind, dir Ino, name string, d dentry, format string, args ...any) {
+	c.report(Problem{Kind: kind, Ino: d.ino, Dir: dir, Name: name, Text: fmt.Sprintf(format, args...), cookie: d.cookie})
 }
 
 func (c *checker) unreadable(key []byte, err error) {
@@ -175,19 +188,24 @@ func (c *checker) scanDentries() error {
 		c.stats.Names++
 		in, child := c.inodes[dir], c.inodes[d.ino]
 		if in == nil || in.attr.Type != TypeDir || child == nil || child.attr.Type != d.typ {
-			c.report(Problem{ProblemDangling, d.ino, dir, name, fmt.Sprintf("directory %d: %q means inode %d of type %d", dir, name, d.ino, d.typ)})
+			c.named(ProblemDangling, dir, name, d, "directory %d: %q means inode %d of type %d", dir, name, d.ino, d.typ)
 			return nil
+		}
+		if d.typ == TypeDir {
+			switch {
+			case child.names > 0:
+				c.named(ProblemDangling, dir, name, d, "directory %d has a second name, %q in %d", d.ino, name, dir)
+				return nil
+			case child.attr.Parent != dir:
+				c.wrong(ProblemParent, d.ino, child, func(a *Attr) { a.Parent = dir }, "directory %d is %q in %d, its parent is %d", d.ino, name, dir, child.attr.Parent)
+			}
 		}
 		in.entries++
 		in.cookie = max(in.cookie, d.cookie)
 		if d.typ == TypeDir {
 			in.subdirs++
-			if child.names > 0 || child.attr.Parent != dir { // which of them is wrong?
-				c.report(Problem{ProblemParent, d.ino, dir, name, fmt.Sprintf("directory %d is %q in %d, its parent is %d", d.ino, name, dir, child.attr.Parent)})
-			}
 		}
 		child.names++
-		child.parent = dir
 		v, closer, err := c.snap.Get(appendReaddirKey(nil, dir, d.cookie))
 		if err != nil && !errors.Is(err, pebble.ErrNotFound) {
 			return err
@@ -199,7 +217,7 @@ func (c *checker) scanDentries() error {
 			}
 			_ = closer.Close() // it holds memory only
 		}
-		c.report(Problem{ProblemEntry, d.ino, dir, name, fmt.Sprintf("directory %d: %q is not listed at cookie %d", dir, name, d.cookie)})
+		c.named(ProblemEntry, dir, name, d, "directory %d: %q is not listed at cookie %d", dir, name, d.cookie)
 		return nil
 	})
 }
@@ -228,7 +246,7 @@ func (c *checker) scanListed() error {
 				return nil
 			}
 		}
-		c.report(Problem{ProblemListed, d.ino, dir, name, fmt.Sprintf("directory %d lists %q at cookie %d", dir, name, d.cookie)})
+		c.named(ProblemListed, dir, name, d, "directory %d lists %q at cookie %d", dir, name, d.cookie)
 		return nil
 	})
 }
@@ -267,8 +285,11 @@ func (c *checker) scanXattrs() error {
 			want |= flagCapability
 		}
 		in := c.inodes[ino]
-		if in == nil || in.attr.Flags&want != want {
-			c.report(Problem{ProblemXattr, ino, 0, name, fmt.Sprintf("inode %d: attribute %q is not known of", ino, name)})
+		switch {
+		case in == nil:
+			c.problem(ProblemXattr, ino, "inode %d is not there, and has attribute %q", ino, name)
+		case in.attr.Flags&want != want:
+			c.wrong(ProblemXattr, ino, in, func(a *Attr) { a.Flags |= want }, "inode %d: attribute %q is not known of", ino, name)
 		}
 		return nil
 	})
@@ -281,8 +302,11 @@ func (c *checker) scanTargets() error {
 			return err
 		}
 		in := c.inodes[ino]
-		if in == nil || in.attr.Type != TypeSymlink || in.attr.Size != uint64(len(value)) {
-			c.problem(ProblemTarget, ino, "inode %d: target of %d bytes", ino, len(value))
+		switch {
+		case in == nil || in.attr.Type != TypeSymlink:
+			c.problem(ProblemTarget, ino, "inode %d is no symbolic link, and has a target", ino)
+		case in.attr.Size != uint64(len(value)):
+			c.wrong(ProblemTarget, ino, in, func(a *Attr) { a.Size = uint64(len(value)) }, "inode %d: target of %d bytes, size %d", ino, len(value), in.attr.Size)
 		}
 		if in != nil {
 			in.target = true
@@ -309,7 +333,7 @@ func (c *checker) judge() {
 		case names == 0:
 			c.problem(ProblemLost, ino, "inode %d has %d links and no name", ino, a.Nlink)
 		case a.Type != TypeDir && names != uint64(a.Nlink):
-			c.problem(ProblemLinks, ino, "inode %d has %d links and %d names", ino, a.Nlink, names)
+			c.wrong(ProblemLinks, ino, in, func(a *Attr) { a.Nlink = uint32(names) }, "inode %d has %d links and %d names", ino, a.Nlink, names)
 		case a.Type == TypeDir:
 			c.judgeReach(ino)
 		}
@@ -322,10 +346,10 @@ func (c *checker) judge() {
 func (c *checker) judgeDir(ino Ino, in *checkedInode) {
 	a := &in.attr
 	if a.Size != in.entries || in.cookie > a.Cookie {
-		c.problem(ProblemEntries, ino, "directory %d says %d entries up to cookie %d, and has %d up to %d", ino, a.Size, a.Cookie, in.entries, in.cookie)
+		c.wrong(ProblemEntries, ino, in, func(a *Attr) { a.Size, a.Cookie = in.entries, max(a.Cookie, in.cookie) }, "directory %d says %d entries up to cookie %d, and has %d up to %d", ino, a.Size, a.Cookie, in.entries, in.cookie)
 	}
 	if want := in.subdirs + 2; a.Nlink != 0 && uint64(a.Nlink) != want {
-		c.problem(ProblemLinks, ino, "directory %d has %d links, not %d", ino, a.Nlink, want)
+		c.wrong(ProblemLinks, ino, in, func(a *Attr) { a.Nlink = uint32(want) }, "directory %d has %d links, not %d", ino, a.Nlink, want)
 	}
 }
 
