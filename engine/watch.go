@@ -71,7 +71,12 @@ func (e *Engine) watch(ctx context.Context) watched {
 		return watched{}
 	}
 	origin, _ := ctx.Value(originKey{}).(uint64)
-	return watched{all: all, origin: origin}
+	for _, w := range *all {
+		if w.origin != origin {
+			return watched{all: all, origin: origin}
+		}
+	}
+	return watched{}
 }
 
 func (w *watched) named(dir Ino, name string) {

@@ -56,8 +56,7 @@ func (fs *fileSystem) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *
 				return false
 			}
 			// One that has gone meanwhile keeps node id 0: a name without attributes.
-			if fs.lookups.add(r, e.Ino) == nil {
-				fillEntry(entry, e.Ino, &e.Attr)
+			if r.tell(e.Ino, entry) == nil {
 				told = append(told, e.Ino)
 			}
 			return true

@@ -15,15 +15,26 @@ import (
 // createTries is how often a name is created anew when somebody removes it before it is held.
 const createTries = 8
 
-// entry answers with an inode: it counts the kernel's new knowledge of it.
-func (r *request) entry(op string, ino engine.Ino, a *engine.Attr, out *fuse.EntryOut, err error) fuse.Status {
-	if err == nil {
-		err = r.fs.lookups.add(r, ino)
+// tell counts that the kernel is told of an inode, and fills in what it is told. The attributes are read after it was
+// counted: then what others change meanwhile is told as well.
+func (r *request) tell(ino engine.Ino, out *fuse.EntryOut) error {
+	if err := r.fs.lookups.add(r, ino); err != nil {
+		return err
 	}
+	a, err := r.fs.engine.GetAttr(r, ino)
 	if err != nil {
+		r.fs.lookups.forget(ino, 1)
+		return err
+	}
+	fillEntry(out, ino, &a)
+	return nil
+}
+
+// entry answers with an inode.
+func (r *request) entry(op string, ino engine.Ino, out *fuse.EntryOut) fuse.Status {
+	if err := r.tell(ino, out); err != nil {
 		return r.answer(op, err)
 	}
-	fillEntry(out, ino, a)
 	st := r.answer(op, nil)
 	if st != fuse.OK {
 		r.fs.lookups.forget(ino, 1)
@@ -36,9 +47,9 @@ func (fs *fileSystem) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name stri
 	r := fs.begin(cancel, h)
 	defer r.end()
 	fs.counts.others.Add(1)
-	ino, a, err := fs.engine.Lookup(r, r.cred(), r.ino(), name)
+	ino, _, err := fs.engine.Lookup(r, r.cred(), r.ino(), name)
 	if err == nil {
-		return r.entry("lookup", ino, &a, out, nil)
+		return r.entry("lookup", ino, out)
 	}
 	if errors.Is(err, iofs.ErrNotExist) {
 		out.NodeId, out.EntryValid, out.EntryValidNsec = 0, cacheFor, 0
@@ -55,7 +66,7 @@ func (r *request) create(op, name string, f engine.NewFile, out *fuse.EntryOut) 
 	for try := 1; ; try++ {
 		made, err := r.fs.engine.Create(r, r.cred(), r.ino(), name, f)
 		if err == nil {
-			err = r.fs.lookups.add(r, made.Ino)
+			err = r.tell(made.Ino, out)
 			if errors.Is(err, iofs.ErrNotExist) && try < createTries {
 				continue
 			}
@@ -63,7 +74,6 @@ func (r *request) create(op, name string, f engine.NewFile, out *fuse.EntryOut) 
 		if err != nil {
 			return made, r.answer(op, err)
 		}
-		fillEntry(out, made.Ino, &made.Attr)
 		st := r.answer(op, nil)
 		if st != fuse.OK {
 			r.fs.lookups.forget(made.Ino, 1)
@@ -116,8 +126,10 @@ func (fs *fileSystem) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string,
 	defer r.end()
 	fs.counts.others.Add(1)
 	ino := engine.Ino(in.Oldnodeid)
-	a, _, _, err := fs.engine.Link(r, r.cred(), ino, r.ino(), name)
-	return r.entry("link", ino, &a, out, err)
+	if _, _, _, err := fs.engine.Link(r, r.cred(), ino, r.ino(), name); err != nil {
+		return r.answer("link", err)
+	}
+	return r.entry("link", ino, out)
 }
 
 // Unlink removes a name that is not a directory's.

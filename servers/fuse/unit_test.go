@@ -220,8 +220,9 @@ func TestHandles(t *testing.T) {
 
 // kernel writes down the notices that it gets.
 type kernel struct {
-	got  []string
-	wait chan struct{} // if not nil, a notice takes until it is closed
+	got     []string
+	unknown int           // inodes that it does not know yet
+	wait    chan struct{} // if not nil, a notice takes until it is closed
 }
 
 func (k *kernel) InodeNotify(node uint64, off, length int64) fuse.Status {
@@ -229,7 +230,11 @@ func (k *kernel) InodeNotify(node uint64, off, length int64) fuse.Status {
 		<-k.wait
 	}
 	k.got = append(k.got, fmt.Sprintf("inode %d from %d", node, off))
-	return fuse.ENOENT
+	if k.unknown > 0 {
+		k.unknown--
+		return fuse.ENOENT
+	}
+	return fuse.OK
 }
 
 func (k *kernel) EntryNotify(parent uint64, name string) fuse.Status {
@@ -262,6 +267,19 @@ func TestNotices(t *testing.T) {
 		slices.Sort(k.got)
 		if want := []string{"inode 1 from -1", "inode 5 from 0", "name 5/a"}; !slices.Equal(k.got, want) {
 			t.Errorf("the kernel is told %q, want %q", k.got, want)
+		}
+
+		k.got, k.unknown = nil, 3
+		n.changed(engine.Note{Ino: 5, Data: true})
+		time.Sleep(time.Minute)
+		if want := []string{"inode 5 from 0", "inode 5 from 0", "inode 5 from 0", "inode 5 from 0"}; !slices.Equal(k.got, want) {
+			t.Errorf("of an inode that it learns of late the kernel is told %q, want %q", k.got, want)
+		}
+		k.got, k.unknown = nil, 1000
+		n.changed(engine.Note{Ino: 5})
+		time.Sleep(time.Hour)
+		if len(k.got) != triesMax+1 {
+			t.Errorf("of an inode that it never learns of the kernel is told %d times, want %d", len(k.got), triesMax+1)
 		}
 		n.stop()
 		fs.endLife(errUnmounted)

@@ -95,7 +95,8 @@ func TestPOSIX(t *testing.T) {
 	}
 }
 
-// TestPosixtest runs go-fuse's own suite.
+// TestPosixtest runs go-fuse's own suite, but for one test that ext4 fails too: it wants a process's lock to exclude the
+// process itself.
 func TestPosixtest(t *testing.T) {
 	needFUSE(t)
 	for _, m := range modes {
@@ -103,6 +104,9 @@ func TestPosixtest(t *testing.T) {
 			p, _ := fileStore(t)
 			mnt := newHost(t, p, settings{extra: m.extra}).mountVolume()
 			for name, fn := range posixtest.All {
+				if name == "FcntlFlockLocksFile" {
+					continue
+				}
 				t.Run(name, func(t *testing.T) {
 					dir, err := os.MkdirTemp(mnt.dir, name)
 					must(t, err)

@@ -33,7 +33,9 @@ func TestGit(t *testing.T) {
 	must(t, os.Mkdir(origin, 0o755))
 	in(t, origin, "git", "init", "-q", "-b", "main")
 	for i := range 20 {
-		makeTree(t, origin, 60+10*i)
+		must(t, os.RemoveAll(filepath.Join(origin, "tree")))
+		must(t, os.Mkdir(filepath.Join(origin, "tree"), 0o755))
+		makeTree(t, filepath.Join(origin, "tree"), 60+10*i)
 		in(t, origin, "git", "add", "-A")
 		in(t, origin, "git", "commit", "-q", "--allow-empty", "-m", fmt.Sprintf("commit %d", i))
 	}
