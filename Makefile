@@ -46,9 +46,11 @@ mount-work: ## Go's own tree unpacked and cmd/go built on a mount, beside the lo
 bin/posix.test: ## a static binary of the POSIX table, for any mount: ZEROFS_POSIX_DIR=/mnt bin/posix.test
 	CGO_ENABLED=0 $(GO) test -c -o bin/posix.test ./test/posix
 
-vm-test: ## a Linux kernel's own NBD client: ext4, xfs, btrfs, discard, the server's death (root)
+vm-test: ## a Linux kernel's own NBD and 9P clients: ext4, xfs, btrfs, discard; all cache modes; the server's death (root)
 	CGO_ENABLED=0 $(GO) build -o bin/zerofs ./cmd/zerofs
+	$(MAKE) -B bin/posix.test
 	test/vm/vm.sh test/vm/kernel.sh
+	test/vm/vm.sh -t 1200 test/vm/ninep.sh
 
 vm-test-zfs: ## OpenZFS on two devices, and PostgreSQL on the pool; the first time it builds OpenZFS (root)
 	test/vm/zfs-build.sh
