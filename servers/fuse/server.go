@@ -205,12 +205,13 @@ func (s *Server) Unmount(ctx context.Context) error {
 	unmounted := make(chan error, 1) // unmounting writes back, which takes requests and so may take time
 	go func() { unmounted <- unmount(ctx, dir, s.fs.log) }()
 	var err error
+	under := false // unmounting has not returned
 	select {
 	case err = <-unmounted:
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+		err, under = context.Cause(ctx), true
 	}
 	if err == nil {
 		select {
@@ -221,6 +222,9 @@ func (s *Server) Unmount(ctx context.Context) error {
 		}
 	}
 	s.fs.endLife(errUnmounted) // what waits for lease, locks or room is answered with an error
+	if under {
+		<-unmounted // which waited for such requests; when we return the mount has left the tree
+	}
 	return fmt.Errorf("fuse: unmount %s: %w", dir, err)
 }
 
