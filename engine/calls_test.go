@@ -32,6 +32,13 @@ func TestDevicesAreFiles(t *testing.T) {
 	ctx := t.Context()
 	log := newFakeLog()
 	e := openEngine(t, testOptions(vfs.NewMem(), log), log)
+	plain := create(t, e, RootIno, "plain", NewFile{Type: TypeDir})
+	_, file := e.Create(ctx, nil, RootIno, deviceDir, NewFile{Type: TypeRegular})
+	_, _, _, to := e.Rename(ctx, nil, RootIno, "plain", RootIno, deviceDir, 0)
+	refused(t, map[string]call{"a file of that name": {file, ErrPerm}, "a directory renamed to it": {to, ErrBusy}})
+	if _, err := e.Create(ctx, nil, plain, deviceDir, NewFile{Type: TypeRegular}); err != nil {
+		t.Errorf("elsewhere: %v", err)
+	}
 	dir := create(t, e, RootIno, deviceDir, NewFile{Type: TypeDir})
 	ino := create(t, e, dir, "disk", NewFile{Type: TypeRegular, Mode: 0o600})
 	resize := func(size uint64) error { _, _, err := e.SetAttr(ctx, nil, ino, SetAttr{Size: &size}); return err }

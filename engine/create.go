@@ -278,7 +278,7 @@ func (e *Engine) linkAt(ctx context.Context, c *Cred, child, dir *node, version 
 	switch {
 	case old.Nlink == 0:
 		return Attr{}, Change{}, 0, fmt.Errorf("engine: link to inode %d, which was unlinked: %w", child.ino, errNotExist)
-	case (old.Flags|at.Flags)&flagDevice != 0:
+	case (old.Flags|at.Flags)&flagDevice != 0 || isDeviceDir(dir, name):
 		return Attr{}, Change{}, 0, fmt.Errorf("engine: link to or among block devices: %w", ErrPerm)
 	}
 	now := nanos(e.opts.Now())

@@ -131,13 +131,19 @@ func (d *Device) Close() {
 	})
 }
 
-// mayHold reports why dir cannot have such a file. The directory of block devices holds regular files only.
+// mayHold reports why dir cannot have such a file. The directory of block devices holds regular files only, and
+// nothing else has its name.
 func mayHold(dir *node, name string, typ FileType) error {
-	if dir.attr.Load().Flags&flagDevice != 0 && typ != TypeRegular {
+	switch {
+	case dir.attr.Load().Flags&flagDevice != 0 && typ != TypeRegular:
 		return fmt.Errorf("engine: directory %d: %q: block devices only: %w", dir.ino, name, ErrPerm)
+	case isDeviceDir(dir, name) && typ != TypeDir:
+		return fmt.Errorf("engine: %q is for block devices: %w", name, ErrPerm)
 	}
 	return nil
 }
+
+func isDeviceDir(dir *node, name string) bool { return dir.ino == RootIno && name == deviceDir }
 
 // Size returns the size in bytes.
 func (d *Device) Size() int64 { return int64(d.n.attr.Load().Size) }

@@ -72,7 +72,7 @@
 // # Concurrency
 //
 // Any goroutine may call any method, except that Replay comes before Start, from one goroutine.
-// Locks, in order: Engine.moving; nodes' dir, by inode number; a node's stripes, ascending; its meta; its
-// allocs; the commit lock; short ones that guard maps and counters. Waiting for room (Gate, Reserve) comes before all of them. Readers take none: a read
-// that runs beside a write sees each chunk before it or after it.
+// Locks, in order: Engine.moving; nodes' dir, by inode number; a node's stripes, ascending; its meta; its allocs;
+// the commit lock; short ones that guard maps and counters. Waiting for room (Gate, Reserve) comes before all of
+// them. Readers take none: a read that runs beside a write sees each chunk before it or after it.
 package engine

@@ -45,7 +45,7 @@ func (e *Engine) Lookup(ctx context.Context, c *Cred, dir Ino, name string) (Ino
 			e.release(child)
 			return child.ino, attr, nil
 		}
-		if !errors.Is(err, ErrStale) {
+		if !errors.Is(err, ErrStale) || name == ".." { // the parent of a removed directory may be gone too
 			return 0, Attr{}, err
 		}
 		if n.version.Load() == version {

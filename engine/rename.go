@@ -246,6 +246,8 @@ func (r *rename) mayMove(n *node) error {
 func (r *rename) devices() error {
 	a, b := r.from.attr.Load(), r.to.attr.Load()
 	switch {
+	case isDeviceDir(r.to, r.newName):
+		return fmt.Errorf("engine: rename to %q: %w", deviceDir, ErrBusy)
 	case (a.Flags^b.Flags)&flagDevice != 0:
 		return fmt.Errorf("engine: rename to or from %q: %w", deviceDir, ErrCrossDevice)
 	case r.child.devices != 0 || r.target != nil && r.target.devices != 0:
