@@ -105,6 +105,12 @@ port = 10811
 name = "b"
 size = "512B"
 write_cache = false
+[servers.ninep]
+listen = ["10.0.0.1:564"]
+unix_socket = "9p.sock"
+tls = { cert = "c.pem", key = "k.pem" }
+allow = ["10.0.0.0/8"]
+groups = "system"
 [servers.fuse]
 mountpoint = "mnt"
 allow_other = false
@@ -138,6 +144,10 @@ format = "json"
 				{Name: "a", Size: 1 << 30, Port: 10811, WriteCache: true}, {Name: "b", Size: 512},
 			},
 		},
+		NineP: &NineP{
+			Listen: []string{"10.0.0.1:564"}, UnixSocket: in("9p.sock"), TLS: &TLS{Cert: in("c.pem"), Key: in("k.pem")},
+			Allow: cfg.NineP.Allow, Groups: "system",
+		},
 		FUSE:  &FUSE{Mountpoint: in("mnt"), AllowOther: &no, WritebackCache: true, ReadOnly: true, NoSUID: true, NoDev: true, NoExec: true},
 		Admin: Admin{UnixSocket: "/run/z.sock", Listen: []string{"127.0.0.1:9090"}},
 		Log:   Log{Level: slog.LevelDebug, Format: "json"},
@@ -147,6 +157,51 @@ format = "json"
 	}
 	if got := fmt.Sprint(cfg.NBD.Allow); got != "[10.0.0.0/8 ::1/128]" {
 		t.Errorf("allow = %s", got)
+	}
+	if got := fmt.Sprint(cfg.NineP.Allow); got != "[10.0.0.0/8]" {
+		t.Errorf("9P: allow = %s", got)
+	}
+}
+
+// TestNineP has what is particular to 9P: its defaults, in a file and in the environment.
+func TestNineP(t *testing.T) {
+	base := "[volume]\nurl = \"file:///v\"\npassword = \"p\"\n[tiers.nvme]\ndir = \"/d\"\nsize = \"1GiB\"\n"
+	for text, want := range map[string]*NineP{
+		"":                  nil,
+		"[servers.ninep]\n": {Listen: []string{"127.0.0.1:5564"}, Groups: "client"},
+		"[servers.ninep]\nunix_socket = \"/s\"\n":      {UnixSocket: "/s", Groups: "client"},
+		"[servers.ninep]\nlisten = [\"[::1]:1\"]\n":    {Listen: []string{"[::1]:1"}, Groups: "client"},
+		"[servers.ninep]\ngroups = \"everybody\"\n":    nil,
+		"[servers.ninep]\nlisten = [\"10.0.0.1:1\"]\n": nil,
+	} {
+		cfg, err := Parse([]byte(base+text), "/tiers.toml", host(nil))
+		if wrong := want == nil && text != ""; wrong != (err != nil) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if err == nil && !reflect.DeepEqual(cfg.NineP, want) {
+			t.Errorf("%q: %+v", text, cfg.NineP)
+		}
+	}
+	env := map[string]string{"ZEROFS_ENCRYPTION_PASSWORD": "pw", "SLATEDB_CACHE_DIR": "/cache", "SLATEDB_CACHE_SIZE_GB": "1"}
+	for _, tc := range []struct {
+		host, port, want string
+		optional         bool
+	}{
+		{"", "", "127.0.0.1:5564", true},
+		{"0.0.0.0", "", "0.0.0.0:5564", true},
+		{"", "5564", "127.0.0.1:5564", false},
+		{"::1", "99", "[::1]:99", false},
+		{"", "0", "", false},
+		{"", "x", "", false},
+	} {
+		env["ZEROFS_9P_HOST"], env["ZEROFS_9P_PORT"] = tc.host, tc.port
+		cfg, err := FromEnv("file:///v", host(env))
+		if (err == nil) != (tc.want != "") {
+			t.Errorf("%+v: %v", tc, err)
+		}
+		if err == nil && (cfg.NineP.Listen[0] != tc.want || cfg.NineP.Optional != tc.optional) {
+			t.Errorf("%+v: %+v", tc, cfg.NineP)
+		}
 	}
 }
 
