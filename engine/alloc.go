@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/bits"
 	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // Which chunks of a file the tree holds must be known to count them when one is written, without a
@@ -104,7 +106,7 @@ func (e *Engine) viewGroups(ctx context.Context, n *node, first, last ChunkIndex
 			return nil, nil
 		}
 		v := &groupView{version, map[uint64]*group{}}
-		if err := e.scanGroups(ctx, n.ino, a, b, func(i uint64, g *group) bool { v.groups[i] = g; return true }); err != nil {
+		if err := e.scanGroups(ctx, e.db, n.ino, a, b, func(i uint64, g *group) bool { v.groups[i] = g; return true }); err != nil {
 			return nil, err
 		}
 		if n.allocs.learn(v, a, b) {
@@ -139,12 +141,12 @@ func (s *allocs) learn(v *groupView, a, b uint64) bool {
 }
 
 // scanGroups calls fn for the records of groups a to b, in order, while it returns true.
-func (e *Engine) scanGroups(ctx context.Context, ino Ino, a, b uint64, fn func(i uint64, g *group) bool) error {
+func (e *Engine) scanGroups(ctx context.Context, r pebble.Reader, ino Ino, a, b uint64, fn func(i uint64, g *group) bool) error {
 	if err := e.guard.enter(); err != nil {
 		return err
 	}
 	defer e.guard.exit()
-	return e.scan(ctx, appendGroupKey(nil, ino, a), appendGroupKey(nil, ino, b+1), func(key, value []byte) (bool, error) {
+	return scanIn(ctx, r, appendGroupKey(nil, ino, a), appendGroupKey(nil, ino, b+1), func(key, value []byte) (bool, error) {
 		g, err := decodeGroup(value)
 		if err != nil || len(key) != groupKeyLen {
 			return false, fmt.Errorf("engine: inode %d: key %x: %w", ino, key, err)
@@ -265,20 +267,25 @@ func (al *allocation) add(m mark) error {
 	first, end := uint64(m.first), uint64(m.end)
 	extends := m.set && first <= al.dense // the dense part grows, or is written
 	cuts := !m.set && end >= al.dense     // the dense part becomes shorter, or is untouched
-	for i := first / groupChunks; i*groupChunks < end; i++ {
+	stop := end
+	if !m.set && al.drop != dropNone && al.drop*groupChunks < end {
+		stop = al.drop * groupChunks
+		if err := al.dropGroups(end); err != nil {
+			return err
+		}
+	}
+	for i := first / groupChunks; i*groupChunks < stop; i++ {
 		g, err := al.record(i)
 		if err != nil {
 			return err
 		}
 		base := i * groupChunks
-		from, to := max(first, base), min(end, base+groupChunks)
+		from, to := max(first, base), min(stop, base+groupChunks)
 		switch {
 		case g == nil && extends:
 			al.delta += int64(to - min(max(from, al.dense), to))
 		case g == nil && cuts:
 			al.delta -= int64(min(max(from, al.dense), to) - from)
-		case i >= al.drop:
-			al.delta -= g.count()
 		default:
 			al.put(i, g, from-base, to-base, m.set)
 		}
@@ -289,6 +296,32 @@ func (al *allocation) add(m mark) error {
 		return al.catchUp()
 	case cuts:
 		al.dense = min(al.dense, first)
+	}
+	return nil
+}
+
+// dropGroups takes off what the groups from drop on count, up to the end of the file at end. Only their records are
+// looked at: a sparse file may have as many groups as there are numbers.
+func (al *allocation) dropGroups(end uint64) error {
+	s, first, last := &al.n.allocs, al.drop, (end-1)/groupChunks
+	records := map[uint64]*group{}
+	switch {
+	case al.n.attr.Load().Flags&flagGroups == 0:
+	case al.view != nil && al.view.version == s.version:
+		records = al.view.groups
+	case s.known(first, last):
+		records = s.groups
+	default:
+		return errChanged
+	}
+	start := first * groupChunks
+	al.delta -= int64(max(al.dense, start) - start)
+	for i, g := range records {
+		if i < first || g == nil {
+			continue
+		}
+		base := i * groupChunks
+		al.delta -= g.count() - int64(min(max(al.dense, base)-base, groupChunks))
 	}
 	return nil
 }

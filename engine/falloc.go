@@ -55,11 +55,11 @@ func (e *Engine) allocateRange(ctx context.Context, c *Cred, n *node, mode Fallo
 			return 0, fmt.Errorf("engine: inode %d: allocate %d bytes: %w", n.ino, length, ErrNoSpace)
 		}
 	}
-	size := max(a.Size, uint64(end))
+	size := uint64(end)
 	if mode&FallocKeepSize != 0 {
-		size = a.Size
+		size = 0
 	}
-	if err := e.mayResize(n, size); err != nil {
+	if err := e.mayResize(n, max(a.Size, size)); err != nil {
 		return 0, err
 	}
 	return e.touchContent(ctx, c, n, func(a *Attr) error { a.Size = max(a.Size, size); return nil })
@@ -92,10 +92,30 @@ func (e *Engine) punchFile(ctx context.Context, c *Cred, n *node, off, length in
 		if k <= 0 { // nothing is there
 			return lsn, nil
 		}
-		if off, length = off+k, length-k; length == 0 || off >= int64(n.attr.Load().Size) {
-			return lsn, nil
+		if off, length, err = e.skipHole(ctx, n, off+k, length-k); err != nil || length == 0 {
+			return lsn, err
 		}
 	}
+}
+
+// skipHole returns what is left of a range from its first data on, or a length of 0.
+func (e *Engine) skipHole(ctx context.Context, n *node, off, length int64) (int64, int64, error) {
+	a := n.attr.Load()
+	size := int64(a.Size)
+	if length == 0 || off >= size {
+		return off, 0, nil
+	}
+	if a.Flags&flagDevice != 0 {
+		return off, length, nil
+	}
+	at, err := e.seekFile(ctx, n, off, size, false)
+	if err != nil {
+		return off, length, err
+	}
+	if at >= min(off+length, size) {
+		return at, 0, nil
+	}
+	return at, off + length - at, nil
 }
 
 // punchPiece punches what goes into one record, which may be nothing but the times.
@@ -144,6 +164,13 @@ const copyMax = 64 << 20
 // CopyRange is copy_file_range(2): it copies bytes from one file to another, or within one, and returns how many
 // those were, perhaps fewer than asked for. Permission was checked by Open.
 func (e *Engine) CopyRange(ctx context.Context, c *Cred, src Ino, srcOff int64, dst Ino, dstOff, n int64) (int64, journal.LSN, error) {
+	a, err := e.GetAttr(ctx, src)
+	if err != nil {
+		return 0, 0, err
+	}
+	if left := max(int64(a.Size)-max(srcOff, 0), 0); a.Type == TypeRegular && n > left {
+		n = left // what lies beyond the end does not overlap
+	}
 	if srcOff < 0 || dstOff < 0 || n < 0 || src == dst && srcOff < dstOff+n && dstOff < srcOff+n {
 		return 0, 0, fmt.Errorf("engine: copy %d bytes from %d of inode %d to %d of %d: %w", n, srcOff, src, dstOff, dst, errInvalid)
 	}

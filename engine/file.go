@@ -69,6 +69,9 @@ func (e *Engine) TryRead(ino Ino, p []byte, off int64) (int, bool) {
 // It extends the file, sets its times and clears setuid and setgid unless c may keep them. A write of
 // more than 512 KiB may be found in part after a crash. Permission was checked by Open.
 func (e *Engine) Write(ctx context.Context, c *Cred, ino Ino, p []byte, off int64) (Change, journal.LSN, error) {
+	if off < 0 {
+		return Change{}, 0, fmt.Errorf("engine: inode %d: write at %d: %w", ino, off, ErrTooLarge)
+	}
 	_, ch, lsn, err := e.writeFile(ctx, c, ino, p, off)
 	return ch, lsn, err
 }
@@ -88,7 +91,7 @@ func (e *Engine) writeFile(ctx context.Context, c *Cred, ino Ino, p []byte, off 
 		return 0, Change{}, 0, err
 	}
 	defer e.release(n)
-	if off < atEnd || off > maxFileSize-int64(len(p)) {
+	if off > maxFileSize-int64(len(p)) {
 		return 0, Change{}, 0, fmt.Errorf("engine: inode %d: write of %d bytes at %d: %w", ino, len(p), off, ErrTooLarge)
 	}
 	if len(p) == 0 {

@@ -89,26 +89,33 @@ type nodeTable struct {
 // acquire returns the inode's node, which release must give back. The first to ask for it reads the
 // attributes, with no lock held; others wait.
 func (e *Engine) acquire(ctx context.Context, ino Ino) (*node, error) {
-	n, first, doom := e.nodes.get(ino)
-	for doom != nil {
-		select {
-		case <-doom:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+	for {
+		n, first, doom := e.nodes.get(ino)
+		switch {
+		case doom != nil:
+			select {
+			case <-doom:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			continue
+		case first:
+			e.load(n)
+		default:
+			if err := n.wait(ctx); err != nil {
+				e.release(n)
+				return nil, err
+			}
 		}
-		n, first, doom = e.nodes.get(ino)
-	}
-	if first {
-		e.load(n)
-	} else if err := n.wait(ctx); err != nil {
+		err := n.err
+		if err == nil {
+			return n, nil
+		}
 		e.release(n)
-		return nil, err
+		if first || !errors.Is(err, ErrStale) {
+			return nil, err
+		} // else the number may have got its inode after the other looked
 	}
-	if err := n.err; err != nil {
-		e.release(n)
-		return nil, err
-	}
-	return n, nil
 }
 
 // release gives a node back. With the last reference to an unlinked inode goes what it held.
@@ -145,9 +152,20 @@ func (t *nodeTable) insert(ino Ino, a *Attr, lsn journal.LSN) {
 	close(n.loaded)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.nodes[ino] == nil {
-		t.nodes[ino] = n
-		t.keep(n)
+	if other := t.nodes[ino]; other != nil {
+		other.reached(uint64(lsn)) // it may have read the inode before Applied told of lsn
+		return
+	}
+	t.nodes[ino] = n
+	t.keep(n)
+}
+
+// forget takes a node that could not be loaded out of the table.
+func (t *nodeTable) forget(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.nodes[n.ino] == n {
+		delete(t.nodes, n.ino)
 	}
 }
 
@@ -186,9 +204,12 @@ func (t *nodeTable) put(n *node) (orphaned bool) {
 		return false
 	}
 	a := n.attr.Load()
-	if a == nil || a.Nlink == 0 {
+	if a == nil { // forgotten
+		return false
+	}
+	if a.Nlink == 0 {
 		delete(t.nodes, n.ino)
-		return a != nil
+		return true
 	}
 	t.keep(n)
 	return false
@@ -256,6 +277,12 @@ func (t *nodeTable) unlink(n *node) {
 	t.idle--
 }
 
+// reached notes that the last change may have been as late as lsn.
+func (n *node) reached(lsn uint64) {
+	for old := n.lsn.Load(); old < lsn && !n.lsn.CompareAndSwap(old, lsn); old = n.lsn.Load() {
+	}
+}
+
 func (n *node) wait(ctx context.Context) error {
 	select {
 	case <-n.loaded:
@@ -275,6 +302,7 @@ func (e *Engine) load(n *node) {
 	a, err := e.loadAttr(n)
 	if err != nil {
 		n.err = fmt.Errorf("engine: inode %d: %w", n.ino, err)
+		e.nodes.forget(n)
 		return
 	}
 	n.attr.Store(&a)
@@ -288,7 +316,7 @@ func (e *Engine) loadAttr(n *node) (Attr, error) {
 	if err != nil {
 		return Attr{}, err
 	}
-	n.lsn.Store(e.applied.Load())
+	n.reached(e.applied.Load())
 	a, err := decodeAttr(v)
 	if err != nil {
 		return Attr{}, err

@@ -114,8 +114,13 @@ func decodeReaddir(key, value []byte) (dentry, string, error) {
 }
 
 // scan calls fn for the keys from lower to before upper while it returns true.
-func (e *Engine) scan(ctx context.Context, lower, upper []byte, fn func(key, value []byte) (bool, error)) (err error) {
-	it, err := e.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+func (e *Engine) scan(ctx context.Context, lower, upper []byte, fn func(key, value []byte) (bool, error)) error {
+	return scanIn(ctx, e.db, lower, upper, fn)
+}
+
+// scanIn is scan of the tree or a snapshot of it.
+func scanIn(ctx context.Context, r pebble.Reader, lower, upper []byte, fn func(key, value []byte) (bool, error)) (err error) {
+	it, err := r.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return fmt.Errorf("engine: scan from %x: %w", lower, err)
 	}

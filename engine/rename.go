@@ -138,6 +138,9 @@ func (e *Engine) below(ctx context.Context, dir, anc Ino) (bool, error) {
 			return false, nil
 		}
 		n, err := e.acquire(ctx, dir)
+		if errors.Is(err, ErrStale) { // the directory was removed, or has moved since, and so a move was counted
+			return false, nil
+		}
 		if err != nil {
 			return false, err
 		}
@@ -250,6 +253,8 @@ func (r *rename) devices() error {
 		return fmt.Errorf("engine: rename to %q: %w", deviceDir, ErrBusy)
 	case (a.Flags^b.Flags)&flagDevice != 0:
 		return fmt.Errorf("engine: rename to or from %q: %w", deviceDir, ErrCrossDevice)
+	case r.to.ino == RootIno && r.newName == deviceDir, r.exchange() && r.from.ino == RootIno && r.name == deviceDir:
+		return fmt.Errorf("engine: rename to the directory of block devices: %w", ErrBusy) // only Create marks what it holds
 	case r.child.devices != 0 || r.target != nil && r.target.devices != 0:
 		return fmt.Errorf("engine: device %q or %q is attached: %w", r.name, r.newName, ErrBusy)
 	}

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // Seek is lseek(2) with SEEK_DATA, or with hole SEEK_HOLE: the first offset from off on where there is data, or
@@ -49,7 +52,16 @@ func (e *Engine) seekDevice(ctx context.Context, n *node, off, size int64, hole 
 // seekFile looks through a file's account of chunks. Without success it returns size or more.
 func (e *Engine) seekFile(ctx context.Context, n *node, off, size int64, hole bool) (int64, error) {
 	chunk := int64(e.opts.ChunkSize)
-	a := n.attr.Load()
+	if err := e.guard.enter(); err != nil {
+		return 0, err
+	}
+	defer e.guard.exit()
+	snap := e.db.NewSnapshot() // the inode and the records are of one moment
+	defer snap.Close()
+	a, err := snapAttr(snap, n.ino)
+	if err != nil {
+		return 0, fmt.Errorf("engine: inode %d: %w", n.ino, err)
+	}
 	pos, end := uint64(off/chunk), uint64((size+chunk-1)/chunk)
 	found := false
 	plain := func(to uint64) { // chunks before to have no record
@@ -61,7 +73,7 @@ func (e *Engine) seekFile(ctx context.Context, n *node, off, size int64, hole bo
 		}
 	}
 	if a.Flags&flagGroups != 0 {
-		err := e.scanGroups(ctx, n.ino, pos/groupChunks, (end-1)/groupChunks, func(i uint64, g *group) bool {
+		err := e.scanGroups(ctx, snap, n.ino, pos/groupChunks, (end-1)/groupChunks, func(i uint64, g *group) bool {
 			base := i * groupChunks
 			if pos < base {
 				if plain(base); found {
@@ -84,4 +96,14 @@ func (e *Engine) seekFile(ctx context.Context, n *node, off, size int64, hole bo
 		plain(end)
 	}
 	return max(off, int64(pos)*chunk), nil
+}
+
+// snapAttr reads an inode's attributes, without ACLs.
+func snapAttr(r pebble.Reader, ino Ino) (Attr, error) {
+	v, closer, err := r.Get(appendInodeKey(nil, ino))
+	if err != nil {
+		return Attr{}, err
+	}
+	a, err := decodeAttr(v)
+	return a, errors.Join(err, closer.Close())
 }
