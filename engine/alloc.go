@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -77,6 +78,15 @@ type allocs struct {
 	mu      sync.Mutex        // taken after meta, before the commit lock
 	version uint64            // counts changes of records; guarded by mu
 	groups  map[uint64]*group // those that are known, nil where there is none; guarded by mu
+	reads   []*groupRead      // under way; guarded by mu
+}
+
+// groupRead is a reading of groups first to last, and what became of them since it began: who writes one group all
+// the time must not keep others from reading another.
+type groupRead struct {
+	first, last uint64
+	fresh       map[uint64]*group
+	cut         bool // records from somewhere on went
 }
 
 // keep remembers a record, or that there is none.
@@ -98,21 +108,28 @@ type groupView struct {
 func (e *Engine) viewGroups(ctx context.Context, n *node, first, last ChunkIndex) (*groupView, error) {
 	a, b := uint64(first)/groupChunks, uint64(last)/groupChunks
 	for {
-		n.allocs.mu.Lock()
-		version := n.allocs.version
-		need := n.attr.Load().Flags&flagGroups != 0 && !n.allocs.known(a, b)
-		n.allocs.mu.Unlock()
-		if !need {
+		r := n.allocs.read(n, a, b)
+		if r == nil {
 			return nil, nil
 		}
-		v := &groupView{version, map[uint64]*group{}}
-		if err := e.scanGroups(ctx, e.db, n.ino, a, b, func(i uint64, g *group) bool { v.groups[i] = g; return true }); err != nil {
-			return nil, err
-		}
-		if n.allocs.learn(v, a, b) {
-			return v, nil
+		v := &groupView{groups: map[uint64]*group{}}
+		err := e.scanGroups(ctx, e.db, n.ino, a, b, func(i uint64, g *group) bool { v.groups[i] = g; return true })
+		if n.allocs.learn(r, v, err == nil) || err != nil {
+			return v, err
 		}
 	}
+}
+
+// read begins to read groups a to b, unless they are known. learn ends it.
+func (s *allocs) read(n *node, a, b uint64) *groupRead {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n.attr.Load().Flags&flagGroups == 0 || s.known(a, b) {
+		return nil
+	}
+	r := &groupRead{first: a, last: b, fresh: map[uint64]*group{}}
+	s.reads = append(s.reads, r)
+	return r
 }
 
 func (s *allocs) known(a, b uint64) bool {
@@ -127,14 +144,23 @@ func (s *allocs) known(a, b uint64) bool {
 	return true
 }
 
-// learn keeps what was read, unless a record has changed since.
-func (s *allocs) learn(v *groupView, a, b uint64) bool {
+// learn ends a reading and keeps what was read, brought up to date, unless it is to be done again.
+func (s *allocs) learn(r *groupRead, v *groupView, ok bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.version != v.version {
+	s.reads = slices.DeleteFunc(s.reads, func(o *groupRead) bool { return o == r })
+	if !ok || r.cut {
 		return false
 	}
-	for i := a; b-a < groupsKept && i <= b; i++ {
+	for i, g := range r.fresh {
+		if g == nil {
+			delete(v.groups, i)
+		} else {
+			v.groups[i] = g
+		}
+	}
+	v.version = s.version
+	for i := r.first; r.last-r.first < groupsKept && i <= r.last; i++ {
 		s.keep(i, v.groups[i])
 	}
 	return true
@@ -401,6 +427,16 @@ func (al *allocation) done(ok bool) {
 	}
 	for _, r := range al.groups {
 		s.keep(r.i, r.g)
+		for _, read := range s.reads {
+			if read.first <= r.i && r.i <= read.last {
+				read.fresh[r.i] = r.g
+			}
+		}
+	}
+	if al.drop != dropNone {
+		for _, read := range s.reads {
+			read.cut = true
+		}
 	}
 }
 

@@ -224,3 +224,37 @@ func TestSeekBesideWrites(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// While one group of a file changes all the time others can be read.
+func TestGroupReadBesideWriter(t *testing.T) {
+	e, ctx := testEngine(t), context.Background()
+	ino := create(t, e, RootIno, "f", NewFile{Type: TypeRegular})
+	span := groupChunks * int64(e.opts.ChunkSize)
+	write := func(off int64) {
+		if _, _, err := e.Write(ctx, nil, ino, []byte("abc"), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(span + 5000)
+	write(3*span + 5000)
+	n, err := e.acquire(ctx, ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.release(n)
+	n.allocs.groups = nil
+	r := n.allocs.read(n, 1, 3)
+	write(2*span + 9000) // a group within, which had no record, and one that did
+	write(3*span + 9000)
+	write(7*span + 9000)
+	v := &groupView{groups: map[uint64]*group{}}
+	if !n.allocs.learn(r, v, true) {
+		t.Fatal("to be read again")
+	}
+	if v.groups[2].count() != 1 || v.groups[3].count() != 2 || v.groups[7] != nil || len(n.allocs.reads) != 0 {
+		t.Errorf("%v", v.groups)
+	}
+	if !n.allocs.known(2, 3) {
+		t.Error("it is not remembered")
+	}
+}
