@@ -39,7 +39,7 @@ func (e *Engine) Lookup(ctx context.Context, c *Cred, dir Ino, name string) (Ino
 			return 0, Attr{}, err
 		}
 		version := n.version.Load()
-		child, d, err := e.child(ctx, n, name)
+		child, _, err := e.child(ctx, n, name)
 		if err == nil {
 			attr := e.stat(child)
 			e.release(child)
@@ -47,12 +47,6 @@ func (e *Engine) Lookup(ctx context.Context, c *Cred, dir Ino, name string) (Ino
 		}
 		if !errors.Is(err, ErrStale) || name == ".." { // the parent of a removed directory may be gone too
 			return 0, Attr{}, err
-		}
-		if name == ".." {
-			if n.attr.Load().Parent == d.ino { // both were removed
-				return 0, Attr{}, err
-			}
-			continue
 		}
 		if n.version.Load() == version {
 			return 0, Attr{}, fmt.Errorf("%w: directory %d: %q has no inode", ErrCorrupt, dir, name)

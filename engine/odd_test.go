@@ -115,7 +115,7 @@ func TestSparsePunchEnds(t *testing.T) {
 	if n := e.Applied() - before; n > 10 {
 		t.Errorf("%d records", n)
 	}
-	if a, _ := e.GetAttr(ctx, ino); a.Blocks != 0 {
+	if a, _ := e.GetAttr(ctx, ino); a.Blocks > uint64(e.opts.ChunkSize) { // the end lies within a chunk, which stays
 		t.Error(a.Blocks)
 	}
 }

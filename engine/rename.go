@@ -253,8 +253,6 @@ func (r *rename) devices() error {
 		return fmt.Errorf("engine: rename to %q: %w", deviceDir, ErrBusy)
 	case (a.Flags^b.Flags)&flagDevice != 0:
 		return fmt.Errorf("engine: rename to or from %q: %w", deviceDir, ErrCrossDevice)
-	case r.to.ino == RootIno && r.newName == deviceDir, r.exchange() && r.from.ino == RootIno && r.name == deviceDir:
-		return fmt.Errorf("engine: rename to the directory of block devices: %w", ErrBusy) // only Create marks what it holds
 	case r.child.devices != 0 || r.target != nil && r.target.devices != 0:
 		return fmt.Errorf("engine: device %q or %q is attached: %w", r.name, r.newName, ErrBusy)
 	}
