@@ -22,7 +22,7 @@ race: ## all tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 race-short: ## the packages with concurrency of their own under the race detector, with fewer cases
-	CGO_ENABLED=1 $(GO) test -race -short ./fence ./journal ./engine/... ./tiers/... ./servers/...
+	CGO_ENABLED=1 $(GO) test -race -short ./fence ./journal ./engine/... ./tiers/... ./servers ./servers/admin ./servers/nbd ./servers/ninep
 
 crash: ## 2,000 seeds of hosts that are cut off at any operation of disk or store
 	CGO_ENABLED=0 ZEROFS_CRASH_SEEDS=2000 $(GO) test ./engine/volume -run TestCrashes -count=1 -timeout 15m
@@ -46,10 +46,13 @@ mount-work: ## Go's own tree unpacked and cmd/go built on a mount, beside the lo
 bin/posix.test: ## a static binary of the POSIX table, for any mount: ZEROFS_POSIX_DIR=/mnt bin/posix.test
 	CGO_ENABLED=0 $(GO) test -c -o bin/posix.test ./test/posix
 
-vm-test: ## a Linux kernel's own NBD and 9P clients: ext4, xfs, btrfs, discard; all cache modes; the server's death (root)
+vm-test: ## a Linux kernel's own NBD client: ext4, xfs, btrfs, discard, the server's death (root)
+	CGO_ENABLED=0 $(GO) build -o bin/zerofs ./cmd/zerofs
+	test/vm/vm.sh test/vm/kernel.sh
+
+vm-test-9p: ## the kernel's 9P client: cache modes, the POSIX table, locks, the server's death (root)
 	CGO_ENABLED=0 $(GO) build -o bin/zerofs ./cmd/zerofs
 	$(MAKE) -B bin/posix.test
-	test/vm/vm.sh test/vm/kernel.sh
 	test/vm/vm.sh -t 1200 test/vm/ninep.sh
 
 vm-test-zfs: ## OpenZFS on two devices, and PostgreSQL on the pool; the first time it builds OpenZFS (root)
@@ -76,4 +79,4 @@ golden: ## rewrite the golden files of all formats; review the diff
 bin/versitygw: ## the S3 server that tests run against
 	GOBIN=$(CURDIR)/bin CGO_ENABLED=0 $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
-.PHONY: help build bin/posix.test test race race-short crash sim e2e outage powercut mount-work vm-test vm-test-zfs lint fuzz bench golden
+.PHONY: help build bin/posix.test test race race-short crash sim e2e outage powercut mount-work vm-test vm-test-9p vm-test-zfs lint fuzz bench golden

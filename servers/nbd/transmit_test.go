@@ -344,10 +344,12 @@ func TestAnswersWaitForTheLease(t *testing.T) {
 				return context.Cause(ctx)
 			}
 		}
-		for i := range 10 {
-			p.send(encodeRequest(header{cmd: cmdCache, cookie: uint64(i), length: 1}))
-			p.send(encodeRequest(header{cmd: cmdRead, cookie: 100, length: 0}))
-		}
+		go func() { // the server reads on when it has answered, if its reader is the writer at the moment
+			for i := range 10 {
+				p.send(encodeRequest(header{cmd: cmdCache, cookie: uint64(i), length: 1}))
+				p.send(encodeRequest(header{cmd: cmdRead, cookie: 100, length: 0}))
+			}
+		}()
 		time.Sleep(time.Hour)
 		if got := p.heard(); len(got) > 0 || p.gone() {
 			r.t.Fatalf("%d bytes were answered without a lease", len(got))
