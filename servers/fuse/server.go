@@ -150,6 +150,10 @@ func prepare(ctx context.Context, dir string, log *slog.Logger) error {
 	for range 16 {
 		var st unix.Stat_t
 		err := unix.Stat(dir, &st)
+		var fs unix.Statfs_t
+		if err == nil && errors.Is(unix.Statfs(dir, &fs), unix.ENOTCONN) {
+			err = unix.ENOTCONN // stat was answered from what the kernel remembers of the dead mount
+		}
 		if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return unix.ENOTDIR
 		}
