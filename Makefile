@@ -22,7 +22,7 @@ race: ## all tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 race-short: ## the packages with concurrency of their own under the race detector, with fewer cases
-	CGO_ENABLED=1 $(GO) test -race -short ./fence ./journal ./engine/... ./tiers/... ./servers ./servers/admin ./servers/nbd ./servers/ninep
+	CGO_ENABLED=1 $(GO) test -race -short ./fence ./journal ./engine/... ./tiers/... ./servers ./servers/admin ./servers/nbd
 
 crash: ## 2,000 seeds of hosts that are cut off at any operation of disk or store
 	CGO_ENABLED=0 ZEROFS_CRASH_SEEDS=2000 $(GO) test ./engine/volume -run TestCrashes -count=1 -timeout 15m
