@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -13,13 +12,6 @@ import (
 // once in countEvery, and when it is closed; until then the last count is told. A count reads keys only.
 
 const countEvery = 10 * time.Second
-
-// recounts are the devices that are to be counted.
-type recounts struct {
-	mu    sync.Mutex // short
-	queue []Ino      // guarded by mu
-	wake  chan struct{}
-}
 
 // changed says that a device's chunks are others now.
 func (n *node) changed() {
@@ -45,21 +37,7 @@ func (e *Engine) recount(n *node, last, now int64) {
 	if !n.written.Load() || !n.counted.CompareAndSwap(last, now) {
 		return
 	}
-	e.counting.mu.Lock()
-	e.counting.queue = append(e.counting.queue, n.ino)
-	e.counting.mu.Unlock()
-	select {
-	case e.counting.wake <- struct{}{}:
-	default: // it is awake
-	}
-}
-
-func (r *recounts) take() []Ino {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	q := r.queue
-	r.queue = nil
-	return q
+	e.counting.add(n.ino)
 }
 
 // keepCounted counts devices until the engine is closed.

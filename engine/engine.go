@@ -19,14 +19,14 @@ type Engine struct {
 	db     *pebble.DB
 	guard  guard
 	nodes  nodeTable
-	reaper reaper
 	cache  chunkCache
 	pools  pools
 	counts counters
 
 	dentries dentryCache
-	touch    touches
-	counting recounts
+	reaper   inoQueue // unlinked inodes whose last user has gone, to be removed
+	touch    inoQueue // inodes that were read and whose access times are not stored yet
+	counting inoQueue // devices that are to be counted
 
 	watchers atomic.Pointer[[]*watcher] // nil: none
 
@@ -71,9 +71,9 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	e.nodes.nodes = make(map[Ino]*node)
 	e.nodes.idleMax = int(opts.MetadataCache / 2 / nodeBytes)
 	e.dentries.init(int(opts.MetadataCache / 2 / dentryBytes))
-	e.reaper.wake = make(chan struct{}, 1)
-	e.touch.wake = make(chan struct{}, 1)
-	e.counting.wake = make(chan struct{}, 1)
+	e.reaper.init()
+	e.touch.init()
+	e.counting.init()
 	e.pools.init(opts.ChunkSize)
 	e.guard.init()
 	e.life, e.endLife = context.WithCancelCause(context.Background())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 )
 
 // makeRoot makes the root directory of a volume that has none.
@@ -56,32 +55,6 @@ func (t *txn) drop(ino Ino, a *Attr) {
 	}
 	t.delete(appendInodeKey(nil, ino))
 	t.use(usage{bytes: -int64(a.Blocks), inodes: -1})
-}
-
-// reaper removes unlinked inodes when their last user has gone.
-type reaper struct {
-	mu    sync.Mutex // short
-	queue []Ino      // guarded by mu
-	wake  chan struct{}
-}
-
-// add queues an inode.
-func (r *reaper) add(ino Ino) {
-	r.mu.Lock()
-	r.queue = append(r.queue, ino)
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default: // it is awake
-	}
-}
-
-func (r *reaper) take() []Ino {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	q := r.queue
-	r.queue = nil
-	return q
 }
 
 // reap runs until the engine is closed. What it does not come to is removed at the next start.

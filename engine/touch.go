@@ -1,38 +1,12 @@
 package engine
 
-import (
-	"sync"
-	"time"
-)
-
-// touches are inodes that were read and whose access times are not stored yet.
-type touches struct {
-	mu     sync.Mutex // short
-	inodes []Ino      // guarded by mu
-	wake   chan struct{}
-}
+import "time"
 
 // touchDelay is how long access times are gathered.
 const touchDelay = 5 * time.Second
 
 // touched queues a node. It may be forgotten, and its access time with it, before its turn comes.
-func (e *Engine) touched(n *node) {
-	e.touch.mu.Lock()
-	e.touch.inodes = append(e.touch.inodes, n.ino)
-	e.touch.mu.Unlock()
-	select {
-	case e.touch.wake <- struct{}{}:
-	default: // it is awake
-	}
-}
-
-func (t *touches) take() []Ino {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	q := t.inodes
-	t.inodes = nil
-	return q
-}
+func (e *Engine) touched(n *node) { e.touch.add(n.ino) }
 
 // keepTouched stores access times until the engine is closed.
 func (e *Engine) keepTouched() {
