@@ -54,6 +54,11 @@ func racing(t *testing.T, workers, rounds int, prepare func(t *testing.T, e *Eng
 			log := newFakeLog()
 			opts := testOptions(vfs.NewMem(), log)
 			opts.MetadataCache = size
+			t.Cleanup(func() { // after the engine's end, and of what it does in the background
+				if log.reserved != 0 {
+					t.Errorf("%d bytes of the log are still reserved", log.reserved)
+				}
+			})
 			e := openEngine(t, opts, log)
 			e.cache = newMapCache(nil)
 			prepare(t, e)
@@ -70,9 +75,6 @@ func racing(t *testing.T, workers, rounds int, prepare func(t *testing.T, e *Eng
 			settle(t, e)
 			checkTree(t, e)
 			cachesTrue(t, e)
-			if log.reserved != 0 {
-				t.Errorf("%d bytes of the log are still reserved", log.reserved)
-			}
 		})
 	}
 }
