@@ -97,10 +97,17 @@ func (s *allocs) keep(i uint64, g *group) {
 	s.groups[i] = g
 }
 
-// groupView is what was read of a file's records.
+// groupView is what was read of a file's records: those of groups first to last.
 type groupView struct {
-	version uint64
-	groups  map[uint64]*group
+	version     uint64
+	first, last uint64
+	groups      map[uint64]*group
+}
+
+// covers reports whether the view tells of groups first to last as they are at version. The file may have
+// grown past it, since its size was looked at before.
+func (v *groupView) covers(version, first, last uint64) bool {
+	return v != nil && v.version == version && v.first <= first && last <= v.last
 }
 
 // viewGroups reads, with no lock held, the records of the groups of chunks first to last. Nil: the file has none,
@@ -112,7 +119,7 @@ func (e *Engine) viewGroups(ctx context.Context, n *node, first, last ChunkIndex
 		if r == nil {
 			return nil, nil
 		}
-		v := &groupView{groups: map[uint64]*group{}}
+		v := &groupView{first: a, last: b, groups: map[uint64]*group{}}
 		err := e.scanGroups(ctx, e.db, n.ino, a, b, func(i uint64, g *group) bool { v.groups[i] = g; return true })
 		if n.allocs.learn(r, v, err == nil) || err != nil {
 			return v, err
@@ -282,7 +289,7 @@ func (al *allocation) record(i uint64) (*group, error) {
 	if g, ok := s.groups[i]; ok {
 		return g, nil
 	}
-	if al.view != nil && al.view.version == s.version {
+	if al.view.covers(s.version, i, i) {
 		return al.view.groups[i], nil
 	}
 	return nil, errChanged
@@ -333,7 +340,7 @@ func (al *allocation) dropGroups(end uint64) error {
 	records := map[uint64]*group{}
 	switch {
 	case al.n.attr.Load().Flags&flagGroups == 0:
-	case al.view != nil && al.view.version == s.version:
+	case al.view.covers(s.version, first, last):
 		records = al.view.groups
 	case s.known(first, last):
 		records = s.groups
