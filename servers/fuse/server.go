@@ -56,6 +56,7 @@ type Server struct {
 	server *fuse.Server
 	watch  func()        // ends the engine's notes
 	done   chan struct{} // closed when the kernel has gone and nothing is in progress
+	left   atomic.Bool   // Unmount took the mount out of the tree
 }
 
 // errUnmounted ends requests that outlive their mount.
@@ -207,7 +208,7 @@ func (s *Server) Unmount(ctx context.Context) error {
 	default:
 	}
 	unmounted := make(chan error, 1) // unmounting writes back, which takes requests and so may take time
-	go func() { unmounted <- unmount(ctx, dir, s.fs.log) }()
+	go func() { unmounted <- s.unmount(ctx, dir) }()
 	var err error
 	under := false // unmounting has not returned
 	select {
@@ -235,21 +236,27 @@ func (s *Server) Unmount(ctx context.Context) error {
 // unmountRetry is how long a mount that was in use a moment ago is given.
 const unmountRetry = 50 * time.Millisecond
 
-func unmount(ctx context.Context, dir string, log *slog.Logger) error {
-	if unix.Geteuid() != 0 {
-		return errors.Join(writeBack(dir), detach(ctx, dir))
+// unmount takes the mount out of the tree, at once or, while it is in use, for its users to end.
+func (s *Server) unmount(ctx context.Context, dir string) error {
+	if s.left.Load() {
+		return nil
 	}
-	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
-	for range 4 {
-		if !errors.Is(err, unix.EBUSY) {
-			return err
+	if unix.Geteuid() == 0 {
+		err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+		for range 4 {
+			if !errors.Is(err, unix.EBUSY) {
+				return err
+			}
+			t := time.NewTimer(unmountRetry)
+			<-t.C
+			err = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
 		}
-		t := time.NewTimer(unmountRetry)
-		<-t.C
-		err = unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+		s.fs.log.Warn("the mount is in use; it leaves the tree now and ends with its last user", "mountpoint", dir)
 	}
-	log.Warn("the mount is in use; it leaves the tree now and ends with its last user", "mountpoint", dir)
-	return errors.Join(writeBack(dir), detach(ctx, dir))
+	err := writeBack(dir)
+	derr := detach(ctx, dir)
+	s.left.Store(derr == nil)
+	return errors.Join(err, derr)
 }
 
 // writeBack has the kernel write the pages that it still has. umount(2) does so by itself, detaching does not.

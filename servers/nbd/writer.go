@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"runtime"
@@ -98,6 +99,9 @@ func (w *writer) take(pending *[]*request) {
 func (c *conn) send() error {
 	if err := c.svc.srv.Exports.Wait(c.ctx); err != nil {
 		return fmt.Errorf("not allowed to answer: %w", err)
+	}
+	if c.ctx.Err() != nil { // nobody has come to cut the connection yet
+		return context.Cause(c.ctx)
 	}
 	bytes := 0
 	for _, r := range c.out.taken {
